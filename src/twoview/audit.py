@@ -1,0 +1,115 @@
+"""Whether a dataset on disk is what its manifest says, and what it holds."""
+
+import hashlib
+import tarfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .errors import BrokenDatasetError, ConfigError
+from .plan import Plan, read_plan
+from .shards import SAMPLE_PARTS, finished_parts, part_paths, read_manifest, read_sample, read_scenes
+
+NUM_BINS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a dataset holds, counted from its manifests and scenes."""
+
+    num_parts: int
+    num_finished: int
+    num_pairs: int = 0
+    num_kept: int = 0
+    num_stored: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    """Refused pairs by reason, most frequent first; a pair may have several."""
+    overlaps: tuple[int, ...] = ()
+    """Measured pairs in NUM_BINS equal bins of overlap from 0 to 1."""
+    inputs: dict[str, int] = field(default_factory=dict)
+    """Scenes by status."""
+    errors: tuple[tuple[str, str], ...] = ()
+    """Status and error of every scene that is not ok."""
+
+
+def dataset_plan(out: Path) -> Plan:
+    """The plan of a dataset. Raises ConfigError where there is none."""
+    plan = read_plan(out) if out.is_dir() else None
+    if plan is None:
+        raise ConfigError(f"{out}: no dataset of twoview there (plan.parquet is missing)")
+    return plan
+
+
+def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None) -> Summary:
+    """Counts over the finished parts, or over those of `parts`."""
+    wanted = tuple(range(plan.num_parts)) if parts is None else parts
+    finished = [p for p in finished_parts(out) if p in set(wanted)]
+    rows = read_manifest(out, finished, ["kept", "stored", "reasons", "overlap"])
+    scenes = read_scenes(out, finished)
+    reasons = Counter(r for refused in rows["reasons"].to_pylist() for r in refused)
+    overlap = rows["overlap"].drop_null().to_numpy()
+    status: dict[str, tuple[str, str]] = {}
+    rank = ("ok", "partial", "unreadable")
+    for name, state, error in zip(*(scenes[c].to_pylist() for c in ("scene", "status", "error")), strict=True):
+        if name not in status or rank.index(state) > rank.index(status[name][0]):
+            status[name] = (state, error)
+    return Summary(
+        num_parts=len(wanted),
+        num_finished=len(finished),
+        num_pairs=len(rows),
+        num_kept=int(np.count_nonzero(rows["kept"])),
+        num_stored=int(np.count_nonzero(rows["stored"])),
+        reasons=dict(reasons.most_common()),
+        overlaps=tuple(np.histogram(overlap, NUM_BINS, (0, 1))[0].tolist()),
+        inputs=dict(Counter(state for state, _ in status.values())),
+        errors=tuple(s for s in status.values() if s[0] != "ok"),
+    )
+
+
+def faults(out: Path, plan: Plan) -> list[str]:
+    """Everything in OUT that is not as the manifests say, a line each; nothing where all is well.
+
+    Every stored picture is hashed, every sample read at its offset, no pair may stand twice.
+    """
+    found: list[str] = []
+    seen: dict[str, int] = {}
+    for part in finished_parts(out):
+        if part >= plan.num_parts:
+            found.append(f"part {part} is not in the plan")
+        try:
+            rows = read_manifest(out, [part]).to_pylist()
+            read_scenes(out, [part])
+        except BrokenDatasetError as error:
+            found.append(str(error))
+            continue
+        for row in rows:
+            if seen.setdefault(row["key"], part) != part or list(r["key"] for r in rows).count(row["key"]) > 1:
+                found.append(f"{row['pair_id']} stands twice (part {seen[row['key']]} and {part})")
+        found += _shard_faults(out, part, [row for row in rows if row["stored"]])
+    return found
+
+
+def _shard_faults(out: Path, part: int, rows: list[dict]) -> list[str]:
+    found = []
+    for row in rows:
+        try:
+            files = read_sample(out, row["shard"], row["offset"], row["size"])
+        except (OSError, BrokenDatasetError, tarfile.TarError) as error:
+            found.append(f"{row['pair_id']}: {error}")
+            continue
+        if tuple(files) != SAMPLE_PARTS:
+            found.append(f"{row['pair_id']}: its sample holds {', '.join(files) or 'nothing'}")
+            continue
+        for view in "ab":
+            if hashlib.sha256(files[f"{view}.jpg"]).hexdigest() != row[f"sha256_{view}"]:
+                found.append(f"{row['pair_id']}: picture {view} is not the one that was stored")
+    tar = part_paths(out, part)[0]
+    if not rows and tar.exists():
+        found.append(f"{tar}: nothing in the manifest speaks of it")
+    elif rows and tar.exists():
+        end = max(row["offset"] + row["size"] for row in rows)
+        if set(tar.read_bytes()[end:]) - {0}:
+            found.append(f"{tar}: holds more than the manifest says")
+    return found

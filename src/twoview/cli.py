@@ -1,0 +1,482 @@
+"""The command line. Nothing else knows of flags, exit codes or the terminal."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from . import __version__
+from .errors import ConfigError, TryLaterError, TwoviewError, UnreadableError
+
+if TYPE_CHECKING:
+    from .audit import Summary
+    from .curation.curate import CurateConfig
+    from .curation.engine import Job, Progress
+
+DONE, FAILED, USAGE, SOME_UNREADABLE, NOTHING_KEPT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
+
+ABOUT = """twoview turns footage that nobody annotated into verified two-view training pairs.
+
+  twoview curate PATH [PATH ...] --out DIR    videos and photo folders to pairs
+  twoview measure A.jpg B.jpg                 overlap of two pictures
+  twoview audit DIR                           check a dataset and count what it holds
+  twoview recipes                             the named configurations of curate
+  twoview demo [DIR]                          a first dataset from a video it makes itself
+
+twoview VERB --help says more. Exit codes: 0 done; 1 unexpected error; 2 wrong usage; 3 done, but some inputs could not be
+read; 4 done, nothing kept; 75 try again later; 130 interrupted and 143 terminated (what was finished is kept)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code comes back."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(ABOUT)
+        return DONE if args else USAGE
+    if args[0] == "--version":
+        print(f"twoview {__version__}")
+        return DONE
+    verb = VERBS.get(args[0])
+    if verb is None:
+        return _complain(f"{args[0]}: there is {', '.join(VERBS)}", USAGE)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        return verb(args[1:])
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # `twoview audit DIR | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return DONE
+    except TwoviewError as error:
+        return _complain(str(error), error.exit_code)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _complain(f"{error.filename}: {error.strerror}", FAILED)
+
+
+def _complain(words: str, code: int) -> int:
+    print(f"twoview: {words}", file=sys.stderr)
+    return code
+
+
+def _parse(arguments: type, args: Sequence[str], verb: str):  # noqa: ANN202 - an `arguments`
+    """The flags of a verb. What tyro draws as a box around a mistake becomes one line."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(arguments, args=list(args), prog=f"twoview {verb}", config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        lines = [line.strip("╭╮╰╯│─ ") for line in said.getvalue().splitlines()]
+        words = " ".join(line for line in lines[1:] if line).partition(" For full helptext")[0]
+        raise ConfigError(f"{words} (twoview {verb} --help lists the flags)") from None
+
+
+# ---------------------------------------------------------------------------------------------------------- curate
+
+
+def _curate(args: Sequence[str]) -> int:
+    import tyro
+
+    from .curation.curate import CurateConfig, Crop
+    from .recipes import curate_recipe
+
+    recipe_name = _value_of(args, "--recipe") or "paper"
+    recipe = curate_recipe(recipe_name)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Curate:
+        """Mine two-view pairs from videos and photo folders into a dataset that training code can read.
+
+        Run the same command again to go on after an interrupt, or in several places at once to share the work.
+        """
+
+        paths: tyro.conf.Positional[tuple[Path, ...]] = ()
+        """Videos, folders of videos, folders of photos (each sub-folder is a scene)."""
+        list: Path | None = None
+        """A text file of paths, one a line, with tabs before an optional source and licence."""
+        out: Path
+        """The dataset's folder: new, or of an earlier run of the same command."""
+        recipe: str = recipe_name
+        """A named configuration (see `twoview recipes`), or my_file:my_recipe. Its values are the defaults below."""
+        overlap: str = _band_text(recipe.overlap)
+        """Pairs are kept that overlap this much: LOW:HIGH, the smaller direction, both ends allowed."""
+        store: str | None = _band_text(recipe.store) if recipe.store else None
+        """Pairs are stored that overlap this much, kept or not, for a looser choice later. Default: as --overlap."""
+        propose: type(recipe.propose) = field(  # pyright: ignore - so that a user's own fields are flags
+            default_factory=lambda: recipe.propose
+        )
+        """Which pairs are measured."""
+        estimator: type(recipe.estimator) = field(  # pyright: ignore
+            default_factory=lambda: recipe.estimator
+        )
+        """What measures them."""
+        size: int = recipe.size
+        """Side of the stored square in px; with --crop none the shorter side."""
+        crop: Crop = recipe.crop
+        """centre: the largest square; stretch: the whole frame, squeezed to a square; none: the whole frame."""
+        max_pairs_per_scene: int | None = recipe.max_pairs_per_scene
+        """At most this many candidates of a scene are measured, spread evenly over it."""
+        seed: int = recipe.seed
+        """Seeds every draw."""
+        workers: int = 0
+        """Processes; 0: one for each processor."""
+        parts: str = "1/1"
+        """Only the share i of n of the parts, i from 1 to n: for array jobs, each with its own i and the same --out."""
+        extend: bool = False
+        """Curate what OUT was planned without, as new parts."""
+        limit: int | None = None
+        """Only the first N scenes."""
+        dry_run: bool = False
+        """Say what would be done and stop."""
+
+    given = _parse(Curate, args, "curate")
+    if not given.paths and given.list is None:
+        raise ConfigError("curate: give a video or a folder, or --list FILE")
+    config: CurateConfig = replace(
+        recipe,
+        propose=given.propose,
+        estimator=given.estimator,
+        overlap=recipe.overlap if given.overlap == _band_text(recipe.overlap) else _band("--overlap", given.overlap),
+        store=None if given.store is None else _band("--store", given.store),
+        size=given.size,
+        crop=given.crop,
+        max_pairs_per_scene=given.max_pairs_per_scene,
+        seed=given.seed,
+    )
+    return curate_to(
+        given.paths,
+        config,
+        given.out,
+        list_file=given.list,
+        num_workers=given.workers,
+        share=_share(given.parts),
+        extend=given.extend,
+        limit=given.limit,
+        dry_run=given.dry_run,
+    )
+
+
+def curate_to(
+    paths: Iterable[Path],
+    config: "CurateConfig",
+    out: Path,
+    *,
+    list_file: Path | None = None,
+    num_workers: int = 0,
+    share: tuple[int, int] = (1, 1),
+    extend: bool = False,
+    limit: int | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Curate with progress and a summary on the terminal; the exit code comes back."""
+    from .audit import summarise
+    from .curation.engine import prepare, run
+    from .plan import make_plan
+    from .sources import find_footage
+
+    started = time.monotonic()
+    footage = find_footage(paths, list_file)
+    if limit is not None:
+        footage = footage.take(limit)
+    if not footage.inputs:
+        raise ConfigError(f"no videos or pictures found ({footage.num_ignored} other files)")
+    if dry_run:
+        plan = make_plan(footage, config.propose, config.sha256, config.size)
+        scenes = {s.scene: s for s in plan.slices}.values()
+        print(f"{len(scenes)} scenes, {sum(s.num_frames for s in scenes):,} frames, {plan.num_parts} parts")
+        print(f"{sum(s.num_candidates for s in scenes):,} candidates to measure; nothing was written")
+        for scene in scenes:
+            if scene.error:
+                print(f"unreadable: {scene.error}")
+        return SOME_UNREADABLE if any(s.error for s in scenes) else DONE
+    job = prepare(footage, config, out, share=share, extend=extend)
+    already = summarise(out, job.plan, job.parts).num_finished
+    if already:
+        print(f"{already} of {len(job.parts)} parts were finished before", file=sys.stderr)
+    try:
+        with _progress(job) as tell:
+            run(job, num_workers or len(os.sched_getaffinity(0)), tell)
+    except (KeyboardInterrupt, SystemExit, TryLaterError):
+        done = summarise(out, job.plan, job.parts).num_finished
+        print(f"\nstopped: {done} of {len(job.parts)} parts are finished and kept; the same command goes on", file=sys.stderr)
+        raise
+    summary = summarise(out, job.plan, job.parts)
+    _print_summary(summary, out)
+    print(f"in {time.monotonic() - started:.1f} s")
+    if summary.errors:
+        return SOME_UNREADABLE
+    if not summary.num_kept:
+        print(_advice(summary), file=sys.stderr)
+        return NOTHING_KEPT
+    return DONE
+
+
+def _print_summary(summary: "Summary", out: Path) -> None:
+    inputs = sum(summary.inputs.values())
+    print(f"{summary.num_kept:,} pairs kept of {summary.num_pairs:,} measured, from {inputs:,} scenes: {out}")
+    if summary.num_stored > summary.num_kept:
+        print(f"  {summary.num_stored - summary.num_kept:,} more stored for a looser choice later")
+    for reason, num in summary.reasons.items():
+        print(f"  {num:8,} {reason}")
+    shown = 20
+    for status, error in summary.errors[:shown]:
+        print(f"{status}: {error}")
+    if len(summary.errors) > shown:
+        print(f"and {len(summary.errors) - shown:,} more inputs with faults, each in {out / 'scenes'}")
+
+
+_ADVICE = {
+    "overlap_high": "the pairs look too alike: pair frames further apart (--propose.seconds 2), or raise the band (--overlap 0.5:0.9)",
+    "overlap_low": "the pairs share too little: pair frames closer together (--propose.seconds 0.5), or lower the band (--overlap 0.3:0.7)",
+    "unreadable": "the frames cannot be read: see the errors above",
+}
+
+
+def _advice(summary: "Summary") -> str:
+    """Which reason refused most, and what to try."""
+    if not summary.num_pairs:
+        return "nothing kept: no scene has two frames to pair. A shorter interval may find some (--propose.seconds 0.2)"
+    reason = next(iter(summary.reasons), "")
+    hint = _ADVICE.get(reason, "the pairs do not match: pair frames closer together (--propose.seconds 0.5, or --recipe consecutive)")
+    return f"nothing kept: {reason} refused {summary.reasons.get(reason, 0):,} of {summary.num_pairs:,}; {hint}"
+
+
+class _progress:  # noqa: N801 - a context manager
+    """A bar with rate and time left on a terminal; elsewhere a line every ten seconds."""
+
+    def __init__(self, job: "Job") -> None:
+        self._total = max(job.num_candidates, 1)
+        self._num = self._kept = 0
+        self._started = self._told = time.monotonic()
+        self._bar = None
+
+    def __enter__(self) -> Callable[["Progress"], None]:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", total=self._total)
+            self._bar.start()
+        return self._tell
+
+    def _tell(self, progress: "Progress") -> None:
+        self._num, self._kept = self._num + progress.num_pairs, self._kept + progress.num_kept
+        elapsed = time.monotonic() - self._started
+        rate = self._num / max(elapsed, 1e-3)
+        words = f"{self._num:,} measured, {self._kept:,} kept, {rate:.0f}/s"
+        if progress.remark:
+            print(f"twoview: {progress.remark}", file=sys.stderr)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=min(self._num, self._total), description=words)
+        elif time.monotonic() - self._told > 10:
+            self._told = time.monotonic()
+            left = max(self._total - self._num, 0) / max(rate, 1e-3)
+            print(f"twoview: {words}, about {left:,.0f} s left", file=sys.stderr)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def _value_of(args: Sequence[str], flag: str) -> str | None:
+    """A flag's value, read before the rest can be parsed."""
+    for i, arg in enumerate(args):
+        if arg == flag and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith(flag + "="):
+            return arg.removeprefix(flag + "=")
+    return None
+
+
+def _band_text(band: tuple[float, float]) -> str:
+    return f"{band[0]:g}:{band[1]:g}"
+
+
+def _band(flag: str, text: str) -> tuple[float, float]:
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise ConfigError(f"{flag} {text}: give LOW:HIGH, as 0.5:0.7") from None
+
+
+def _share(text: str) -> tuple[int, int]:
+    i, _, n = text.partition("/")
+    if i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n):
+        return int(i), int(n)
+    raise ConfigError(f"--parts {text}: give i/n with i from 1 to n, as 3/8")
+
+
+# ------------------------------------------------------------------------------------------- measure, audit, recipes, demo
+
+
+def _measure(args: Sequence[str]) -> int:
+    import tyro
+
+    from .curation.curate import Crop
+    from .measure import as_row_dict, drawing, measure, stored_picture
+    from .recipes import curate_recipe
+
+    @dataclass(frozen=True, kw_only=True)
+    class Measure:
+        """Overlap of two pictures: how much of each is seen in the other. The smaller direction counts."""
+
+        pictures: tyro.conf.Positional[tuple[Path, ...]] = ()
+        """Two pictures."""
+        estimator: Literal["paper", "released"] = "paper"
+        """paper: deterministic; released: the published code, on pictures stretched to 224 px."""
+        json: bool = False
+        """One JSON object, keys as the manifest's columns."""
+        picture: Path | None = None
+        """Draw inliers and patch map into this file."""
+        pairs: Path | None = None
+        """A file with two paths a line and a tab between them: a line of JSON for each comes back, in order."""
+        crop: Crop | None = None
+        """centre: the largest square; stretch: squeezed to a square; none: the whole. Default: as the estimator's recipe."""
+        size: int | None = None
+        """Side of the measured square in px. Default: as the estimator's recipe."""
+
+    given = _parse(Measure, args, "measure")
+    recipe = curate_recipe(given.estimator)
+    estimator, crop, size = recipe.estimator, given.crop or recipe.crop, given.size or recipe.size
+    if given.pairs is not None:
+        if given.pictures or given.picture:
+            raise ConfigError("measure: give two pictures or --pairs FILE, not both")
+        return _measure_list(given.pairs, lambda a, b: as_row_dict(measure(a, b, estimator, crop=crop, size=size), estimator))
+    if len(given.pictures) != 2:
+        raise ConfigError(f"measure takes two pictures, not {len(given.pictures)} (or --pairs FILE)")
+    a, b = (stored_picture(path, crop, size) for path in given.pictures)
+    match = measure(a, b, estimator, crop=crop, size=size)
+    if given.picture is not None:
+        _write_picture(given.picture, drawing(a, b, match))
+    if given.json:
+        print(json.dumps(as_row_dict(match, estimator)))
+    elif not match.found:
+        print(f"not found: {match.failure} ({match.num_matches} matches, {match.num_inliers} inliers)")
+    else:
+        print(f"overlap {match.overlap:.4f} (a in b {match.overlap_ab:.4f}, b in a {match.overlap_ba:.4f})")
+        print(f"{match.num_inliers} inliers of {match.num_matches} matches, scale {match.scale:.3f}, rotation {match.rotation_deg:.1f} deg")
+    return DONE
+
+
+def _measure_list(path: Path, measured: Callable[[Path, Path], dict]) -> int:
+    """A line of JSON for each line of the file. A pair that cannot be read gives an `error` in place of the figures."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--pairs {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    code = DONE
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        names = line.split("\t")
+        if len(names) != 2:
+            raise ConfigError(f"--pairs {path}, line {number}: write two paths with a tab between them")
+        answer: dict = {"a": names[0], "b": names[1]}
+        try:
+            answer |= measured(Path(names[0]), Path(names[1]))
+        except UnreadableError as error:
+            answer |= {"found": False, "reasons": ["unreadable"], "error": str(error)}
+            code = SOME_UNREADABLE
+        print(json.dumps(answer, ensure_ascii=False), flush=True)
+    return code
+
+
+def _write_picture(path: Path, image) -> None:  # noqa: ANN001 - uint8 RGB
+    import cv2
+
+    try:
+        ok, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        raise ConfigError(f"--picture {path}: give a name that ends in .png or .jpg") from None
+    path.write_bytes(data.tobytes())
+
+
+def _audit(args: Sequence[str]) -> int:
+    import tyro
+
+    from .audit import dataset_plan, faults, summarise
+
+    @dataclass(frozen=True, kw_only=True)
+    class Audit:
+        """Check every file of a dataset against its manifest, and count what it holds."""
+
+        dataset: tyro.conf.Positional[Path]
+        """The folder that curate wrote."""
+
+    out = _parse(Audit, args, "audit").dataset
+    plan = dataset_plan(out)
+    wrong = faults(out, plan)
+    for fault in wrong:
+        print(f"fault: {fault}")
+    if wrong:
+        print(f"{len(wrong)} faults: {out}")
+        return FAILED
+    summary = summarise(out, plan)
+    _print_summary(summary, out)
+    most = max(summary.overlaps, default=0)
+    for i, num in enumerate(summary.overlaps):
+        if num:
+            print(f"  {i / len(summary.overlaps):.2f}-{(i + 1) / len(summary.overlaps):.2f} {num:8,} {'#' * round(40 * num / most)}")
+    if summary.num_finished < summary.num_parts:
+        print(f"{summary.num_finished} of {summary.num_parts} parts are finished: the same curate command goes on")
+    print("every stored picture and sample is as the manifest says")
+    return DONE
+
+
+def _recipes(args: Sequence[str]) -> int:
+    from .recipes import CURATE
+
+    for name, recipe in CURATE.items():
+        print(f"{name:14} {(recipe.__doc__ or '').strip().splitlines()[0]}")
+    return DONE
+
+
+def _demo(args: Sequence[str]) -> int:
+    import tyro
+
+    from .demo import write_walk
+    from .recipes import curate_recipe
+
+    @dataclass(frozen=True, kw_only=True)
+    class Demo:
+        """Make a short video of a walk through a room, and curate it."""
+
+        folder: tyro.conf.Positional[Path] = Path("twoview-demo")
+        """Where the video and the dataset go."""
+        workers: int = 0
+        """Processes; 0: one for each processor."""
+
+    given = _parse(Demo, args, "demo")
+    video, out = given.folder / "walk.mp4", given.folder / "pairs"
+    if not video.exists():
+        given.folder.mkdir(parents=True, exist_ok=True)
+        write_walk(video)
+        print(f"made {video}")
+    print(f"$ twoview curate {video} --out {out}")
+    code = curate_to([video], curate_recipe("paper"), out, num_workers=given.workers)
+    print(f"the dataset is in {out}; next: twoview audit {out}")
+    return code
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "curate": _curate,
+    "measure": _measure,
+    "audit": _audit,
+    "recipes": _recipes,
+    "demo": _demo,
+}

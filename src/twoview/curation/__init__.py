@@ -1,0 +1,1 @@
+"""Frames to pairs: propose, describe, measure, judge, write."""

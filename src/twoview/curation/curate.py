@@ -1,0 +1,263 @@
+"""Frames to pairs: the loop of a part, and what a run is configured by."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from ..errors import ConfigError, UnreadableError
+from ..plan import Slice, about
+from ..schema import Estimator, Filter, Frame, Group, Pair, Proposer, Row, Scene, SceneInfo, Source, View, iter_groups
+from ..shards import SceneRow, ShardWriter, key_of
+from .homography import Paper
+from .propose import EverySeconds
+from .verdicts import Band, judge, perceptual_hash, sharpness
+
+Crop = Literal["centre", "stretch", "none"]
+JPEG_QUALITY = 95
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurateConfig:
+    """What a dataset is: everything that its bytes depend on besides the footage. Another one needs another OUT."""
+
+    propose: Proposer = field(default_factory=EverySeconds)
+    estimator: Estimator = field(default_factory=Paper)
+    filters: tuple[Filter, ...] = ()
+    """Further verdicts; a pair is kept if none has a reason."""
+    overlap: Band = (0.5, 0.7)
+    """Pairs are kept that overlap this much, the smaller direction."""
+    store: Band | None = None
+    """Pairs are stored that overlap this much, kept or not, for a looser choice later. None: as overlap."""
+    crop: Crop = "centre"
+    """centre: the largest square; stretch: the whole frame, squeezed to a square; none: the whole frame, aspect kept."""
+    size: int = 256
+    """Side of the stored square in px; with --crop none the shorter side."""
+    max_pairs_per_scene: int | None = None
+    """At most this many groups of candidates of a scene are measured, spread evenly over it."""
+    seed: int = 0
+    """Seeds every draw of the run, the estimator's too."""
+
+    def __post_init__(self) -> None:
+        if getattr(self.estimator, "seed", self.seed) != self.seed:
+            object.__setattr__(self, "estimator", replace(self.estimator, seed=self.seed))  # pyright: ignore
+        for flag, band in (("--overlap", self.overlap), ("--store", self.store or self.overlap)):
+            if not 0 <= band[0] <= band[1] <= 1:
+                raise ConfigError(f"{flag} is {band[0]}:{band[1]}: give LOW:HIGH with 0 <= LOW <= HIGH <= 1, as 0.5:0.7")
+        if self.store and not (self.store[0] <= self.overlap[0] and self.overlap[1] <= self.store[1]):
+            raise ConfigError(f"--store {_band(self.store)} must hold all of --overlap {_band(self.overlap)}")
+        if not 16 <= self.size <= 4096:
+            raise ConfigError(f"--size is {self.size}: give a side from 16 to 4096 px")
+        if self.max_pairs_per_scene is not None and self.max_pairs_per_scene < 1:
+            raise ConfigError("--max-pairs-per-scene goes from 1")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values; each object with the name of its class."""
+        return _plain(self)
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
+
+
+def _band(band: Band) -> str:
+    return f"{band[0]:g}:{band[1]:g}"
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        name = getattr(value, "name", None)
+        named = {"type": f"{type(value).__module__}:{type(value).__qualname__}"} | ({"name": name} if name else {})
+        return named | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    return getattr(value, "__qualname__", None) or repr(value)
+
+
+def curate_part(
+    out: Path,
+    slices: list[Slice],
+    open_scene: Callable[[str], "OpenScene"],
+    source: Source,
+    config: CurateConfig,
+    progress: Callable[[Pair], None] = lambda pair: None,
+) -> None:
+    """Measure the pairs of one part and write it whole. The caller holds the part's lock.
+
+    open_scene: the scene's views by its name, kept open from part to part; progress: called after each pair.
+    """
+    with ShardWriter(out, slices[0].part) as shard:
+        for piece in slices:
+            counts = [0, 0, 0]
+            info = replace(about(source, piece.scene), status="unreadable", error=piece.error)
+            try:
+                scene = open_scene(piece.scene)
+                for pair in pairs_of(scene, piece, config):
+                    row = row_of(pair, scene, config)
+                    if pair.store and pair.a and pair.b and pair.match:
+                        shard.write_sample(row, pair.a.jpeg, pair.b.jpeg, pair.match.patches, pair.match.points)
+                    else:
+                        shard.write_row(row)
+                    counts = [n + more for n, more in zip(counts, (1, pair.kept, pair.store), strict=True)]
+                    progress(pair)
+                info = scene.info
+            except UnreadableError as error:
+                info = replace(info, error=str(error))
+            pairs, kept, stored = counts
+            shard.write_scene(
+                SceneRow.of(
+                    info, part=piece.part, start=piece.start, stop=piece.stop, num_pairs=pairs, num_kept=kept, num_stored=stored
+                )
+            )
+
+
+def pairs_of(scene: "OpenScene", piece: Slice, config: CurateConfig) -> Iterator[Pair]:
+    """Every pair that was measured in a slice; at most one of each group is kept."""
+    for name, group in _groups(scene.scene, piece, config):
+        pairs: list[Pair] = []
+        for i, j in group.pairs:
+            pair = judge(_measured(scene, piece, name, i, j, config), config.overlap, config.store or config.overlap, config.filters)
+            pairs.append(pair)
+            if group.first_fit and "overlap_high" not in pair.reasons:
+                break
+        kept = [p for p in pairs if p.kept]
+        best = min(kept, key=lambda p: p.match.overlap if p.match else 0.0, default=None)
+        for pair in pairs:
+            yield replace(pair, reasons=("not_best",), store=False) if pair.kept and pair is not best else pair
+
+
+def _groups(scene: Scene, piece: Slice, config: CurateConfig) -> Iterator[tuple[str, Group]]:
+    """The groups whose first frame lies in the slice, with a name; thinned evenly to max_pairs_per_scene."""
+    total, most = max(piece.num_candidates, 1), config.max_pairs_per_scene
+    for k, group in enumerate(iter_groups(config.propose(scene))):
+        if not group.pairs or not piece.start <= group.pairs[0][0] < piece.stop:
+            continue
+        if most is None or (k + 1) * most // total > k * most // total:
+            yield f"{piece.source}/{piece.scene}/{group.pairs[0][0]:06d}", group
+
+
+def _measured(scene: "OpenScene", piece: Slice, group: str, i: int, j: int, config: CurateConfig) -> Pair:
+    a, b = scene.view(i), scene.view(j)
+    match = config.estimator.measure(a.features, b.features) if a and b else None
+    return Pair(source=piece.source, scene=piece.scene, group=group, index_a=i, index_b=j, a=a, b=b, match=match)
+
+
+class OpenScene:
+    """A scene and the views made of it lately: each frame is decoded once and described once."""
+
+    def __init__(self, scene: Scene, config: CurateConfig) -> None:
+        self.scene, self.config = scene, config
+        self.view = lru_cache(maxsize=64)(self._view)
+        """The view of a frame, None where it cannot be read."""
+        self.sharpness = lru_cache(maxsize=64)(lambda view: sharpness(view.image))
+        self.phash = lru_cache(maxsize=64)(lambda view: perceptual_hash(view.image))
+        self.num_described = 0
+
+    @property
+    def info(self) -> SceneInfo:
+        """What is known of the scene by now."""
+        known = getattr(self.scene, "info", None)
+        return known or SceneInfo(source="custom", scene=self.scene.name, uri=self.scene.name, kind="custom", num_frames=len(self.scene))
+
+    def _view(self, index: int) -> View | None:
+        try:
+            frame = self.scene[index]
+        except UnreadableError:
+            return None
+        self.num_described += 1
+        return view_of(frame, index, None if self.scene.times_s is None else float(self.scene.times_s[index]), self.config)
+
+
+def view_of(frame: Frame, index: int, time_s: float | None, config: CurateConfig) -> View:
+    """A frame as it is stored, described: what is measured is what the JPEG decodes to."""
+    image, crop = picture(frame.image, config.crop, config.size)
+    jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    image = cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    features = config.estimator.describe(image)
+    return View(
+        frame_id=frame.id, index=index, time_s=time_s, jpeg=jpeg.tobytes(), image=image, crop=crop, features=features
+    )
+
+
+def picture(
+    image: UInt8[np.ndarray, "h w 3"], crop: Crop, size_px: int
+) -> tuple[UInt8[np.ndarray, "h2 w2 3"], tuple[int, int, int, int]]:
+    """A frame cropped and resized by the run's rule, and the crop: x0 y0 x1 y1 in px of the frame.
+
+    Averaged over areas where it shrinks, linear where it grows; `stretch` is always linear, as published.
+    """
+    height, width = image.shape[:2]
+    x0 = y0 = 0
+    x1, y1 = width, height
+    target = (size_px, size_px)
+    if crop == "centre":
+        side = min(height, width)
+        x0, y0 = (width - side) // 2, (height - side) // 2
+        x1, y1 = x0 + side, y0 + side
+    elif crop == "none":
+        target = (max(size_px, round(width * size_px / height)), max(size_px, round(height * size_px / width)))
+    cut = image[y0:y1, x0:x1]
+    if cut.shape[:2] != target[::-1]:
+        shrinks = crop != "stretch" and min(cut.shape[:2]) > size_px
+        cut = cv2.resize(cut, target, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.ascontiguousarray(cut), (x0, y0, x1, y1)
+
+
+def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
+    """The manifest's line for a pair. Refused pairs without pixels carry no hash, no homography."""
+    match, a, b = pair.match, pair.a, pair.b
+    row = Row(
+        key=key_of(pair.id),
+        pair_id=pair.id,
+        source=pair.source,
+        scene=pair.scene,
+        group=pair.group,
+        frame_index_a=pair.index_a,
+        frame_index_b=pair.index_b,
+        time_a_s=a.time_s if a else None,
+        time_b_s=b.time_s if b else None,
+        kept=pair.kept,
+        stored=pair.store,
+        reasons=list(pair.reasons),
+        estimator=config.estimator.name,
+        licence=scene.scene.licence,
+    )
+    if match is None:
+        return row
+    row = replace(
+        row,
+        found=match.found,
+        overlap=match.overlap,
+        overlap_ab=match.overlap_ab,
+        overlap_ba=match.overlap_ba,
+        num_keypoints_a=match.num_keypoints_a,
+        num_keypoints_b=match.num_keypoints_b,
+        num_matches=match.num_matches,
+        num_inliers=match.num_inliers,
+        scale=match.scale,
+        rotation_deg=match.rotation_deg,
+    )
+    if not pair.store or a is None or b is None:
+        return row
+    return replace(
+        row,
+        homography=None if match.homography is None else match.homography.ravel().tolist(),
+        sharpness_a=scene.sharpness(a),
+        sharpness_b=scene.sharpness(b),
+        crop_a=list(a.crop),
+        crop_b=list(b.crop),
+        patch_grid=None if match.patch_grid is None else list(match.patch_grid),
+        phash_a=scene.phash(a),
+        phash_b=scene.phash(b),
+        sha256_a=hashlib.sha256(a.jpeg).hexdigest(),
+        sha256_b=hashlib.sha256(b.jpeg).hexdigest(),
+    )

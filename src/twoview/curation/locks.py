@@ -1,0 +1,59 @@
+"""Locks on files in OUT. The system frees them when their holder dies, however it dies; the file says who that is."""
+
+import fcntl
+import os
+import socket
+import time
+from pathlib import Path
+
+
+class Lock:
+    """Held from `acquire` until the block or `release` ends. The file is gone afterwards, unless the holder was killed."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self.path, self._descriptor = path, descriptor
+
+    @classmethod
+    def acquire(cls, path: Path) -> "Lock | None":
+        """The lock, or None where somebody living holds it."""
+        while True:
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                return None
+            try:
+                current = os.stat(path).st_ino == os.fstat(descriptor).st_ino
+            except FileNotFoundError:
+                current = False
+            if current:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                return cls(path, descriptor)
+            os.close(descriptor)  # its former holder has just removed the file: take the new one
+
+    @classmethod
+    def wait(cls, path: Path) -> "Lock":
+        """The lock, as soon as it is free."""
+        while (lock := cls.acquire(path)) is None:
+            time.sleep(0.1)
+        return lock
+
+    def release(self) -> None:
+        self.path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def holder(path: Path) -> str:
+    """Who holds a lock, as 'process 123 on host'."""
+    try:
+        return path.read_text().strip() or "somebody"
+    except OSError:
+        return "somebody"

@@ -1,0 +1,50 @@
+"""Named runs: plain functions that return a complete configuration. Derive your own with dataclasses.replace.
+
+    twoview curate VIDEO --out DIR --recipe my_file:my_recipe
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from .curation.curate import CurateConfig
+from .curation.homography import Released
+from .curation.propose import Consecutive
+from .errors import ConfigError
+
+
+def paper() -> CurateConfig:
+    """Section 3 of the paper: frames a second apart, 50-70 % overlap by homography, 256 px centre crops."""
+    return CurateConfig()
+
+
+def consecutive() -> CurateConfig:
+    """As paper, but neighbours in a list of every `--propose.step`-th frame: for sequences and fast footage."""
+    return CurateConfig(propose=Consecutive())
+
+
+def released() -> CurateConfig:
+    """The published code's choice: pictures stretched to 224 px, random points, between 50 and 75 % overlap."""
+    just_inside = 1e-6  # its band is open: 50 < overlap < 75
+    return CurateConfig(estimator=Released(), overlap=(0.5 + just_inside, 0.75 - just_inside), crop="stretch", size=224)
+
+
+CURATE: dict[str, Callable[[], CurateConfig]] = {f.__name__: f for f in (paper, consecutive, released)}
+
+
+def curate_recipe(name: str) -> CurateConfig:
+    """The configuration of a recipe: one of CURATE, or `module:function` of the user's own."""
+    if name in CURATE:
+        return CURATE[name]()
+    module_name, _, function_name = name.partition(":")
+    if not function_name:
+        raise ConfigError(f"--recipe {name}: there is {', '.join(CURATE)}, or my_file:my_recipe for your own")
+    sys.path.insert(0, str(Path.cwd()))  # workers get the same path
+    try:
+        config = getattr(importlib.import_module(module_name.removesuffix(".py")), function_name)()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"--recipe {name}: {error}") from None
+    if not isinstance(config, CurateConfig):
+        raise ConfigError(f"--recipe {name} gives a {type(config).__name__}, not a CurateConfig")
+    return config

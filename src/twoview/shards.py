@@ -1,0 +1,267 @@
+"""The contract on disk: manifests, scenes and shards. docs/format.md says it byte by byte.
+
+A part is one tar, one list of its inputs and one manifest. Each appears whole or not at all, the manifest last: a manifest
+on disk means that the part is finished.
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Int16
+
+from .errors import BrokenDatasetError, TryLaterError
+from .schema import Row, SceneInfo
+
+SAMPLE_PARTS = ("a.jpg", "b.jpg", "patches.npy", "points.npy", "json")
+_UNMEASURED = {int: -1, float: -1000.0, str: "", bool: False}
+"""What the JSON of a sample holds where the manifest holds null: its readers infer types from the first samples."""
+_WHERE = ("shard", "offset", "size")
+
+
+def part_paths(out: Path, part: int) -> tuple[Path, Path, Path]:
+    """The tar, the list of inputs and the manifest of a part."""
+    name = f"part-{part:06d}"
+    return out / "shards" / f"{name}.tar", out / "scenes" / f"{name}.parquet", out / "manifest" / f"{name}.parquet"
+
+
+def is_finished(out: Path, part: int) -> bool:
+    return part_paths(out, part)[2].exists()
+
+
+def key_of(pair_id: str) -> str:
+    """The name of a sample in its tar: no dots, the same everywhere."""
+    return hashlib.sha256(pair_id.encode()).hexdigest()[:16]
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    kinds = [k for k in get_args(hint) if k is not type(None)] if type(None) in get_args(hint) else [hint]
+    kind = kinds[0]
+    if getattr(kind, "__origin__", None) is list:
+        return pa.list_(_arrow_type(get_args(kind)[0]))
+    return {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}[kind]
+
+
+def schema_of(record: type) -> pa.Schema:
+    hints = get_type_hints(record)
+    return pa.schema([(f.name, _arrow_type(hints[f.name])) for f in fields(record)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneRow:
+    """One input, or one slice of a long one, of a part: one line of scenes/. Counts speak of this part alone."""
+
+    part: int
+    source: str
+    scene: str
+    uri: str
+    """As it was given to `curate`."""
+    kind: str
+    status: str
+    """ok, partial or unreadable"""
+    error: str
+    codec: str | None
+    fps: float | None
+    width_px: int | None
+    height_px: int | None
+    num_frames: int
+    start: int
+    """First frame whose pairs belong to this part."""
+    stop: int
+    num_pairs: int
+    num_kept: int
+    num_stored: int
+    licence: str | None
+    split: str | None
+
+    @classmethod
+    def of(cls, info: SceneInfo, **more: Any) -> "SceneRow":
+        return cls(**asdict(info), **more)
+
+
+ROW_SCHEMA = schema_of(Row)
+SCENE_SCHEMA = schema_of(SceneRow)
+
+
+def write_whole(path: Path, data: bytes, *, exclusive: bool = False) -> bool:
+    """Write a file so that it appears whole. exclusive: False comes back, and nothing changes, where it exists."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with explained(path), aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if not exclusive:
+            aside.replace(path)
+            return True
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            return False
+        return True
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """A full disk as TryLaterError with a line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TryLaterError(
+                f"{path}: the disk is full. What is finished is kept: make room, then run the same command again"
+            ) from None
+        raise
+
+
+def table_bytes(rows: Sequence[Any], schema: pa.Schema, metadata: dict[str, str] | None = None) -> bytes:
+    """Dataclasses as one Parquet file: the same rows give the same bytes."""
+    columns = {f.name: [getattr(row, f.name) for row in rows] for f in schema}
+    table = pa.table(columns, schema=schema.with_metadata(metadata) if metadata else schema)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def sample_json(row: Row) -> bytes:
+    """A row as its sample carries it: every key, no nulls, floats with a point, reasons joined by commas."""
+    values: dict[str, Any] = {}
+    hints = get_type_hints(Row)
+    for f in fields(Row):
+        if f.name in _WHERE:
+            continue
+        value = getattr(row, f.name)
+        if value is None:
+            kind = next(k for k in get_args(hints[f.name]) if k is not type(None))
+            element = (get_args(kind) or (kind,))[0]
+            length = {"homography": 9, "crop_a": 4, "crop_b": 4, "patch_grid": 2}.get(f.name)
+            value = [_UNMEASURED[element]] * length if length else _UNMEASURED[element]
+        values[f.name] = ",".join(value) if f.name == "reasons" else value
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    sink = io.BytesIO()
+    np.save(sink, np.ascontiguousarray(array), allow_pickle=False)
+    return sink.getvalue()
+
+
+class ShardWriter:
+    """Writes one part. Leave the block well and it appears whole, manifest last; leave it by an exception and nothing does.
+
+    The caller holds the part's lock.
+    """
+
+    def __init__(self, out: Path, part: int) -> None:
+        self.out, self.part = out, part
+        self.tar_path, self.scenes_path, self.manifest_path = part_paths(out, part)
+        self._aside = self.tar_path.with_name(f".{self.tar_path.name}.partial")
+        self._rows: list[Row] = []
+        self._scenes: list[SceneRow] = []
+
+    def __enter__(self) -> "ShardWriter":
+        self._file = self._aside.open("wb")
+        self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
+        return self
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._rows)
+
+    def write_row(self, row: Row) -> None:
+        """A pair without pixels."""
+        self._rows.append(row)
+
+    def write_sample(self, row: Row, a: bytes, b: bytes, patches: Int16[np.ndarray, "2 p"], points: Float32[np.ndarray, "n 4"]) -> None:
+        """A pair with pixels. a, b: JPEG."""
+        offset = self._tar.offset
+        contents = (a, b, npy_bytes(patches.astype(np.int16)), npy_bytes(points.astype(np.float32)), sample_json(row))
+        with explained(self.tar_path):
+            for name, data in zip(SAMPLE_PARTS, contents, strict=True):
+                entry = tarfile.TarInfo(f"{row.key}.{name}")  # mtime 0, uid 0, mode 0644
+                entry.size = len(data)
+                self._tar.addfile(entry, io.BytesIO(data))
+        where = {"shard": f"shards/{self.tar_path.name}", "offset": offset, "size": self._tar.offset - offset}
+        self._rows.append(Row(**(asdict(row) | where)))
+
+    def write_scene(self, scene: SceneRow) -> None:
+        self._scenes.append(scene)
+
+    def __exit__(self, kind: type | None, error: object, trace: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            self._file.close()
+            self._aside.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        with explained(self.tar_path):
+            self._tar.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        if any(row.stored for row in self._rows):  # else no tar: readers of shards stumble over an empty one
+            self._aside.replace(self.tar_path)
+        write_whole(self.scenes_path, table_bytes(self._scenes, SCENE_SCHEMA))
+        write_whole(self.manifest_path, table_bytes(self._rows, ROW_SCHEMA))
+
+
+def finished_parts(out: Path) -> list[int]:
+    """Numbers of the parts whose manifest is there."""
+    names = (re.fullmatch(r"part-(\d{6,})\.parquet", p.name) for p in (out / "manifest").glob("part-*.parquet"))
+    return sorted(int(n[1]) for n in names if n)
+
+
+def read_manifest(out: Path, parts: Iterable[int] | None = None, columns: list[str] | None = None) -> pa.Table:
+    """Every row of the finished parts, in the order of the parts."""
+    return _read_tables(out, 2, ROW_SCHEMA, parts, columns)
+
+
+def read_scenes(out: Path, parts: Iterable[int] | None = None) -> pa.Table:
+    """Every input of the finished parts."""
+    return _read_tables(out, 1, SCENE_SCHEMA, parts, None)
+
+
+def _read_tables(out: Path, which: int, schema: pa.Schema, parts: Iterable[int] | None, columns: list[str] | None) -> pa.Table:
+    tables = []
+    for part in finished_parts(out) if parts is None else parts:
+        path = part_paths(out, part)[which]
+        try:
+            tables.append(pq.read_table(path, columns=columns))
+        except (OSError, pa.ArrowInvalid) as error:
+            reason = str(error).splitlines()[0]
+            raise BrokenDatasetError(f"{path}: cannot be read ({reason}). Remove it and run curate again: the part is made anew") from None
+    empty = schema.empty_table()
+    return pa.concat_tables(tables) if tables else (empty.select(columns) if columns else empty)
+
+
+def read_sample(out: Path, shard: str, offset: int, size: int) -> dict[str, bytes]:
+    """The files of one sample by their extension (`a.jpg`, ..., `json`), in one read."""
+    with (out / shard).open("rb") as file:
+        file.seek(offset)
+        data = file.read(size)
+    if len(data) != size:
+        raise BrokenDatasetError(f"{out / shard}: ends before offset {offset + size}")
+    files = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data + bytes(1024))) as tar:
+            for entry in tar:
+                content = tar.extractfile(entry)
+                files[entry.name.partition(".")[2]] = content.read() if content else b""
+    except tarfile.TarError as error:
+        raise BrokenDatasetError(f"{out / shard}: no sample at offset {offset} ({error})") from None
+    return files
