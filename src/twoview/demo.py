@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 WIDTH_PX, HEIGHT_PX, FPS, FOCAL_PX = 480, 360, 10, 330.0
 ROOM_M = (8.0, 6.0, 2.8)
@@ -68,7 +68,7 @@ def room(rng: np.random.Generator) -> list[Panel]:
         panel((0, y, z), (x, 0, 0), (0, 0, -z)),
         panel((0, 0, z), (0, y, 0), (0, 0, -z)),
         panel((x, y, z), (0, -y, 0), (0, 0, -z)),
-        panel((0, 0, 0), (x, 0, 0), (0, y, 0)),
+        panel((0, y, 0), (x, 0, 0), (0, -y, 0)),
         panel((0, 0, z), (x, 0, 0), (0, y, 0)),
     ]
     for k in range(10):
@@ -80,7 +80,7 @@ def room(rng: np.random.Generator) -> list[Panel]:
             panel((x0 + w, y0 + d, h), (-w, 0, 0), (0, 0, -h)),
             panel((x0, y0 + d, h), (0, -d, 0), (0, 0, -h)),
             panel((x0 + w, y0, h), (0, d, 0), (0, 0, -h)),
-            panel((x0, y0, h), (w, 0, 0), (0, d, 0)),
+            panel((x0, y0 + d, h), (w, 0, 0), (0, -d, 0)),
         ]
     return panels
 
@@ -114,26 +114,33 @@ def render(
     panels: Sequence[Panel], rotation: Float64[np.ndarray, "3 3"], place: Float64[np.ndarray, " 3"]
 ) -> UInt8[np.ndarray, "h w 3"]:
     """The panels as a pinhole camera sees them, nearest first. Inverse depth of a plane is linear in the pixel."""
-    x = (np.arange(WIDTH_PX) - (WIDTH_PX - 1) / 2)[None, :] / FOCAL_PX
-    y = (np.arange(HEIGHT_PX) - (HEIGHT_PX - 1) / 2)[:, None] / FOCAL_PX
-    nearest = np.full((HEIGHT_PX, WIDTH_PX), 1e-3)
+    x = ((np.arange(WIDTH_PX) - (WIDTH_PX - 1) / 2)[None, :] / FOCAL_PX).astype(np.float32)
+    y = ((np.arange(HEIGHT_PX) - (HEIGHT_PX - 1) / 2)[:, None] / FOCAL_PX).astype(np.float32)
+    nearest = np.full((HEIGHT_PX, WIDTH_PX), 1e-3, np.float32)
     image = np.zeros((HEIGHT_PX, WIDTH_PX, 3), np.uint8)
     for panel in panels:
         corner, along, down = (rotation @ v for v in (panel.corner - place, panel.along, panel.down))
         normal = np.cross(along, down)
         distance = normal @ corner
-        if abs(distance) < 1e-9:
+        if distance < 1e-9:  # seen from behind
             continue
-        inverse = (normal[0] * x + normal[1] * y + normal[2]) / distance
-        with np.errstate(divide="ignore", invalid="ignore"):
-            u, v = (
-                ((axis[0] * x + axis[1] * y + axis[2]) / inverse - axis @ corner) / (axis @ axis) for axis in (along, down)
-            )
-        seen = (inverse > nearest) & (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1)
+        a, b, c = (float(v) for v in normal / distance)
+        inverse = a * x + (b * y + c)
+        nearer = inverse > nearest
+        if not nearer.any():
+            continue
+        depth = 1 / np.where(nearer, inverse, 1)
+        u, v = (_along(axis / (axis @ axis), x, y, depth, corner) for axis in (along, down))
+        seen = nearer & (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1)
         if not seen.any():
             continue
         nearest[seen] = inverse[seen]
         height, width = panel.texture.shape[:2]
-        maps = ((u * width - 0.5).astype(np.float32), (v * height - 0.5).astype(np.float32))
-        image[seen] = cv2.remap(panel.texture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[seen]
+        image[seen] = cv2.remap(panel.texture, u * width - 0.5, v * height - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[seen]
     return image
+
+
+def _along(axis: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray, corner: np.ndarray) -> Float32[np.ndarray, "h w"]:
+    """How far along an edge of a panel each pixel's ray meets it, 0 at the corner, 1 at the edge's end."""
+    a, b, c = (float(v) for v in axis)
+    return (a * x + (b * y + c)) * depth - float(axis @ corner)
