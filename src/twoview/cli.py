@@ -93,7 +93,7 @@ def _curate(args: Sequence[str]) -> int:
     from .recipes import curate_recipe
 
     recipe_name = _value_of(args, "--recipe") or "paper"
-    recipe = curate_recipe(recipe_name)
+    base = curate_recipe(recipe_name)
 
     @dataclass(frozen=True, kw_only=True)
     class Curate:
@@ -110,25 +110,25 @@ def _curate(args: Sequence[str]) -> int:
         """The dataset's folder: new, or of an earlier run of the same command."""
         recipe: str = recipe_name
         """A named configuration (see `twoview recipes`), or my_file:my_recipe. Its values are the defaults below."""
-        overlap: str = _band_text(recipe.overlap)
+        overlap: str = _band_text(base.overlap)
         """Pairs are kept that overlap this much: LOW:HIGH, the smaller direction, both ends allowed."""
-        store: str | None = _band_text(recipe.store) if recipe.store else None
+        store: str | None = _band_text(base.store) if base.store else None
         """Pairs are stored that overlap this much, kept or not, for a looser choice later. Default: as --overlap."""
-        propose: type(recipe.propose) = field(  # pyright: ignore - so that a user's own fields are flags
-            default_factory=lambda: recipe.propose
+        propose: type(base.propose) = field(  # pyright: ignore - so that a user's own fields are flags
+            default_factory=lambda: base.propose
         )
         """Which pairs are measured."""
-        estimator: type(recipe.estimator) = field(  # pyright: ignore
-            default_factory=lambda: recipe.estimator
+        estimator: type(base.estimator) = field(  # pyright: ignore
+            default_factory=lambda: base.estimator
         )
         """What measures them."""
-        size: int = recipe.size
+        size: int = base.size
         """Side of the stored square in px; with --crop none the shorter side."""
-        crop: Crop = recipe.crop
+        crop: Crop = base.crop
         """centre: the largest square; stretch: the whole frame, squeezed to a square; none: the whole frame."""
-        max_pairs_per_scene: int | None = recipe.max_pairs_per_scene
+        max_pairs_per_scene: int | None = base.max_pairs_per_scene
         """At most this many candidates of a scene are measured, spread evenly over it."""
-        seed: int = recipe.seed
+        seed: int = base.seed
         """Seeds every draw."""
         workers: int = 0
         """Processes; 0: one for each processor."""
@@ -145,10 +145,10 @@ def _curate(args: Sequence[str]) -> int:
     if not given.paths and given.list is None:
         raise ConfigError("curate: give a video or a folder, or --list FILE")
     config: CurateConfig = replace(
-        recipe,
+        base,
         propose=given.propose,
         estimator=given.estimator,
-        overlap=recipe.overlap if given.overlap == _band_text(recipe.overlap) else _band("--overlap", given.overlap),
+        overlap=base.overlap if given.overlap == _band_text(base.overlap) else _band("--overlap", given.overlap),
         store=None if given.store is None else _band("--store", given.store),
         size=given.size,
         crop=given.crop,
