@@ -85,7 +85,7 @@ def faults(out: Path, plan: Plan) -> list[str]:
             found.append(str(error))
             continue
         for row in rows:
-            if seen.setdefault(row["key"], part) != part or list(r["key"] for r in rows).count(row["key"]) > 1:
+            if seen.setdefault(row["key"], part) != part or [r["key"] for r in rows].count(row["key"]) > 1:
                 found.append(f"{row['pair_id']} stands twice (part {seen[row['key']]} and {part})")
         found += _shard_faults(out, part, [row for row in rows if row["stored"]])
     return found

@@ -89,7 +89,7 @@ def _parse(arguments: type, args: Sequence[str], verb: str):  # noqa: ANN202 - a
 def _curate(args: Sequence[str]) -> int:
     import tyro
 
-    from .curation.curate import CurateConfig, Crop
+    from .curation.curate import Crop, CurateConfig
     from .recipes import curate_recipe
 
     recipe_name = _value_of(args, "--recipe") or "paper"
@@ -238,8 +238,8 @@ def _print_summary(summary: "Summary", out: Path) -> None:
 
 
 _ADVICE = {
-    "overlap_high": "the pairs look too alike: pair frames further apart (--propose.seconds 2), or raise the band (--overlap 0.5:0.9)",
-    "overlap_low": "the pairs share too little: pair frames closer together (--propose.seconds 0.5), or lower the band (--overlap 0.3:0.7)",
+    "overlap_high": "the pairs look too alike: try frames further apart (--propose.seconds 2) or a higher band (--overlap 0.5:0.9)",
+    "overlap_low": "the pairs share too little: try frames closer together (--propose.seconds 0.5) or a lower band (--overlap 0.3:0.7)",
     "unreadable": "the frames cannot be read: see the errors above",
 }
 
@@ -249,7 +249,9 @@ def _advice(summary: "Summary") -> str:
     if not summary.num_pairs:
         return "nothing kept: no scene has two frames to pair. A shorter interval may find some (--propose.seconds 0.2)"
     reason = next(iter(summary.reasons), "")
-    hint = _ADVICE.get(reason, "the pairs do not match: pair frames closer together (--propose.seconds 0.5, or --recipe consecutive)")
+    hint = _ADVICE.get(
+        reason, "the pairs do not match: pair frames closer together (--propose.seconds 0.5, or --recipe consecutive)"
+    )
     return f"nothing kept: {reason} refused {summary.reasons.get(reason, 0):,} of {summary.num_pairs:,}; {hint}"
 
 
@@ -267,7 +269,13 @@ class _progress:  # noqa: N801 - a context manager
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            columns = (
+                BarColumn(),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
             self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
             self._task = self._bar.add_task("", total=self._total)
             self._bar.start()
@@ -369,7 +377,9 @@ def _measure(args: Sequence[str]) -> int:
         print(f"not found: {match.failure} ({match.num_matches} matches, {match.num_inliers} inliers)")
     else:
         print(f"overlap {match.overlap:.4f} (a in b {match.overlap_ab:.4f}, b in a {match.overlap_ba:.4f})")
-        print(f"{match.num_inliers} inliers of {match.num_matches} matches, scale {match.scale:.3f}, rotation {match.rotation_deg:.1f} deg")
+        print(
+            f"{match.num_inliers} inliers of {match.num_matches} matches, scale {match.scale:.3f}, rotation {match.rotation_deg:.1f} deg"
+        )
     return DONE
 
 
@@ -400,7 +410,7 @@ def _write_picture(path: Path, image) -> None:  # noqa: ANN001 - uint8 RGB
     import cv2
 
     try:
-        ok, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        _, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     except cv2.error:
         raise ConfigError(f"--picture {path}: give a name that ends in .png or .jpg") from None
     path.write_bytes(data.tobytes())
@@ -431,7 +441,9 @@ def _audit(args: Sequence[str]) -> int:
     most = max(summary.overlaps, default=0)
     for i, num in enumerate(summary.overlaps):
         if num:
-            print(f"  {i / len(summary.overlaps):.2f}-{(i + 1) / len(summary.overlaps):.2f} {num:8,} {'#' * round(40 * num / most)}")
+            print(
+                f"  {i / len(summary.overlaps):.2f}-{(i + 1) / len(summary.overlaps):.2f} {num:8,} {'#' * round(40 * num / most)}"
+            )
     if summary.num_finished < summary.num_parts:
         print(f"{summary.num_finished} of {summary.num_parts} parts are finished: the same curate command goes on")
     print("every stored picture and sample is as the manifest says")

@@ -59,8 +59,13 @@ def room(rng: np.random.Generator) -> list[Panel]:
     """The six sides of a room and the five visible sides of each of the boxes in it."""
 
     def panel(corner: Sequence[float], along: Sequence[float], down: Sequence[float]) -> Panel:
-        size = (round(float(np.linalg.norm(v)) * TEXTURE_PX_PER_M) for v in (down, along))
-        return Panel(corner=np.array(corner, float), along=np.array(along, float), down=np.array(down, float), texture=texture(*size, rng))
+        height, width = (round(float(np.linalg.norm(v)) * TEXTURE_PX_PER_M) for v in (down, along))
+        return Panel(
+            corner=np.array(corner, float),
+            along=np.array(along, float),
+            down=np.array(down, float),
+            texture=texture(height, width, rng),
+        )
 
     x, y, z = ROOM_M
     panels = [
@@ -136,7 +141,9 @@ def render(
             continue
         nearest[seen] = inverse[seen]
         height, width = panel.texture.shape[:2]
-        image[seen] = cv2.remap(panel.texture, u * width - 0.5, v * height - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[seen]
+        image[seen] = cv2.remap(
+            panel.texture, u * width - 0.5, v * height - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )[seen]
     return image
 
 

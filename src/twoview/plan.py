@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import BrokenDatasetError, ConfigError, UnreadableError
-from .schema import Proposer, Source, SceneInfo
+from .schema import Proposer, SceneInfo, Source
 from .shards import schema_of, table_bytes, write_whole
 
 MIN_PART_COST, MAX_PART_COST = 24.0, 10_000.0
@@ -156,7 +156,9 @@ def write_plan(out: Path, plan: Plan, *, extend: bool) -> bool:
 def check_same(plan: Plan, source: Source, config_sha256: str, out: Path, *, extend: bool) -> list[str]:
     """Names of the scenes that a plan lacks, for `extend`. Raises ConfigError where the plan is for something else."""
     if plan.config_sha256 != config_sha256:
-        raise ConfigError(f"{out} holds pairs of another configuration (see config.json there): give another --out, or the same flags")
+        raise ConfigError(
+            f"{out} holds pairs of another configuration (see config.json there): give another --out, or the same flags"
+        )
     planned, given = plan.fingerprints, set(source.names())
     changed = [n for n in source.names() if n in planned and planned[n] != fingerprint(source, n)[0]]
     if changed:
@@ -166,7 +168,9 @@ def check_same(plan: Plan, source: Source, config_sha256: str, out: Path, *, ext
         raise ConfigError(f"{out} was planned without {new[0]}{_others(new)}: add --extend to curate it too, or give another --out")
     missing = [n for n in planned if n not in given]
     if missing and not extend:
-        raise ConfigError(f"{out} was planned with {missing[0]}{_others(missing)}, which is not given now: give it again, or another --out")
+        raise ConfigError(
+            f"{out} was planned with {missing[0]}{_others(missing)}, which is not given now: give it again, or another --out"
+        )
     return new
 
 

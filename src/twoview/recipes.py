@@ -1,6 +1,6 @@
 """Named runs: plain functions that return a complete configuration. Derive your own with dataclasses.replace.
 
-    twoview curate VIDEO --out DIR --recipe my_file:my_recipe
+twoview curate VIDEO --out DIR --recipe my_file:my_recipe
 """
 
 import importlib

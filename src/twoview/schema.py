@@ -61,8 +61,11 @@ class Scene(Protocol):
 
     name: str
     licence: str | None
-    times_s: Float64[np.ndarray, " n"] | None
-    """Seconds from the first frame, or None where there is no clock (a photo folder)."""
+
+    @property
+    def times_s(self) -> Float64[np.ndarray, " n"] | None:
+        """Seconds from the first frame, or None where there is no clock (a photo folder)."""
+        ...
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Frame: ...

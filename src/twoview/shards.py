@@ -186,7 +186,9 @@ class ShardWriter:
         """A pair without pixels."""
         self._rows.append(row)
 
-    def write_sample(self, row: Row, a: bytes, b: bytes, patches: Int16[np.ndarray, "2 p"], points: Float32[np.ndarray, "n 4"]) -> None:
+    def write_sample(
+        self, row: Row, a: bytes, b: bytes, patches: Int16[np.ndarray, "2 p"], points: Float32[np.ndarray, "n 4"]
+    ) -> None:
         """A pair with pixels. a, b: JPEG."""
         offset = self._tar.offset
         contents = (a, b, npy_bytes(patches.astype(np.int16)), npy_bytes(points.astype(np.float32)), sample_json(row))
@@ -244,7 +246,9 @@ def _read_tables(out: Path, which: int, schema: pa.Schema, parts: Iterable[int] 
             tables.append(pq.read_table(path, columns=columns))
         except (OSError, pa.ArrowInvalid) as error:
             reason = str(error).splitlines()[0]
-            raise BrokenDatasetError(f"{path}: cannot be read ({reason}). Remove it and run curate again: the part is made anew") from None
+            raise BrokenDatasetError(
+                f"{path}: cannot be read ({reason}). Remove it and run curate again: the part is made anew"
+            ) from None
     empty = schema.empty_table()
     return pa.concat_tables(tables) if tables else (empty.select(columns) if columns else empty)
 

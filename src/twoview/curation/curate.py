@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 
 from ..errors import ConfigError, UnreadableError
 from ..plan import Slice, about
-from ..schema import Estimator, Filter, Frame, Group, Pair, Proposer, Row, Scene, SceneInfo, Source, View, iter_groups
+from ..schema import Estimator, Filter, Frame, Group, Match, Pair, Proposer, Row, Scene, SceneInfo, Source, View, iter_groups
 from ..shards import SceneRow, ShardWriter, key_of
 from .homography import Paper
 from .propose import EverySeconds
@@ -104,7 +104,7 @@ def curate_part(
                 for pair in pairs_of(scene, piece, config):
                     row = row_of(pair, scene, config)
                     if pair.store and pair.a and pair.b and pair.match:
-                        shard.write_sample(row, pair.a.jpeg, pair.b.jpeg, pair.match.patches, pair.match.points)
+                        shard.write_sample(row, pair.a.jpeg, pair.b.jpeg, *_arrays(pair.match))
                     else:
                         shard.write_row(row)
                     counts = [n + more for n, more in zip(counts, (1, pair.kept, pair.store), strict=True)]
@@ -120,17 +120,25 @@ def curate_part(
             )
 
 
+def _arrays(match: Match) -> tuple[np.ndarray, np.ndarray]:
+    """Patches and points of a match, empty where the estimator gives none."""
+    patches = np.empty((2, 0), np.int16) if match.patches is None else match.patches
+    return patches, np.empty((0, 4), np.float32) if match.points is None else match.points
+
+
 def pairs_of(scene: "OpenScene", piece: Slice, config: CurateConfig) -> Iterator[Pair]:
     """Every pair that was measured in a slice; at most one of each group is kept."""
     for name, group in _groups(scene.scene, piece, config):
         pairs: list[Pair] = []
         for i, j in group.pairs:
-            pair = judge(_measured(scene, piece, name, i, j, config), config.overlap, config.store or config.overlap, config.filters)
+            pair = judge(
+                _measured(scene, piece, name, i, j, config), config.overlap, config.store or config.overlap, config.filters
+            )
             pairs.append(pair)
             if group.first_fit and "overlap_high" not in pair.reasons:
                 break
         kept = [p for p in pairs if p.kept]
-        best = min(kept, key=lambda p: p.match.overlap if p.match else 0.0, default=None)
+        best = min(kept, key=lambda p: (p.match and p.match.overlap) or 0.0, default=None)
         for pair in pairs:
             yield replace(pair, reasons=("not_best",), store=False) if pair.kept and pair is not best else pair
 
@@ -166,7 +174,9 @@ class OpenScene:
     def info(self) -> SceneInfo:
         """What is known of the scene by now."""
         known = getattr(self.scene, "info", None)
-        return known or SceneInfo(source="custom", scene=self.scene.name, uri=self.scene.name, kind="custom", num_frames=len(self.scene))
+        return known or SceneInfo(
+            source="custom", scene=self.scene.name, uri=self.scene.name, kind="custom", num_frames=len(self.scene)
+        )
 
     def _view(self, index: int) -> View | None:
         try:
@@ -181,11 +191,10 @@ def view_of(frame: Frame, index: int, time_s: float | None, config: CurateConfig
     """A frame as it is stored, described: what is measured is what the JPEG decodes to."""
     image, crop = picture(frame.image, config.crop, config.size)
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    image = cv2.cvtColor(cv2.imdecode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
+    assert image is not None  # it was encoded a line above
     features = config.estimator.describe(image)
-    return View(
-        frame_id=frame.id, index=index, time_s=time_s, jpeg=jpeg.tobytes(), image=image, crop=crop, features=features
-    )
+    return View(frame_id=frame.id, index=index, time_s=time_s, jpeg=jpeg.tobytes(), image=image, crop=crop, features=features)
 
 
 def picture(

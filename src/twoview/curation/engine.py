@@ -72,9 +72,8 @@ def prepare(source: Source, config: CurateConfig, out: Path, *, share: tuple[int
     Raises ConfigError where OUT is of another configuration or other footage, or cannot be written.
     """
     try:
-        if out.is_dir() and not (out / "config.json").exists() and any(p for p in out.iterdir() if not p.name.endswith(".partial")):
-            if {p.name for p in out.iterdir()} - {"locks", "shards", "scenes", "manifest"}:
-                raise ConfigError(f"{out} is not empty and not a dataset of twoview: give an --out that is new or empty")
+        if out.is_dir() and not (out / "config.json").exists() and _is_foreign(out):
+            raise ConfigError(f"{out} is not empty and not a dataset of twoview: give an --out that is new or empty")
         for folder in ("shards", "scenes", "manifest", "locks"):
             (out / folder).mkdir(parents=True, exist_ok=True)
         with explained(out):
@@ -94,6 +93,12 @@ def prepare(source: Source, config: CurateConfig, out: Path, *, share: tuple[int
         plan=plan,
         parts=tuple(range(plan.num_parts * (i - 1) // n, plan.num_parts * i // n)),
     )
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Whether a folder holds what no interrupted start of a run leaves."""
+    ours = {"locks", "shards", "scenes", "manifest"}
+    return any(p.name not in ours and not p.name.endswith(".partial") for p in folder.iterdir())
 
 
 def _planned(source: Source, config: CurateConfig, out: Path, extend: bool) -> Plan:
@@ -242,16 +247,16 @@ def work(job: Job, send: Callable[[str, Any], None], *, patient: bool = False) -
     """Claim parts and curate them until none is free; if patient, until all are finished, here or elsewhere."""
     cv2.setNumThreads(1)
     open_scene = lru_cache(maxsize=1)(lambda name: OpenScene(job.source.open(name), job.config))
-    counts, told = [0, 0], time.monotonic()
+    num_pairs = num_kept = 0
+    told = time.monotonic()
 
     def progress(pair: Pair | None) -> None:
-        nonlocal told
+        nonlocal num_pairs, num_kept, told
         if pair is not None:
-            counts[0] += 1
-            counts[1] += pair.kept
+            num_pairs, num_kept = num_pairs + 1, num_kept + pair.kept
         if pair is None or time.monotonic() - told > 0.2:
-            send("progress", Progress(*counts))
-            counts[:], told = [0, 0], time.monotonic()
+            send("progress", Progress(num_pairs, num_kept))
+            num_pairs, num_kept, told = 0, 0, time.monotonic()
 
     last, waited = -1, False
     while True:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, UInt8
 
 from ..errors import ConfigError
 from ..geometry import homography_fault, lattice_patches, majority, overlap_of, patch_of, similarity_of, unique_targets
@@ -86,7 +86,7 @@ class Released:
         """SIFT of the picture stretched to 224 x 224 px."""
         if image.shape[:2] != (REFERENCE_PX, REFERENCE_PX):
             image = cv2.resize(image, (REFERENCE_PX, REFERENCE_PX), interpolation=cv2.INTER_LINEAR)
-        return sift(image, hashlib.sha256(np.ascontiguousarray(image)).digest())
+        return sift(image, hashlib.sha256(image.tobytes()).digest())
 
     def measure(self, a: Features, b: Features, /) -> Match:
         """Overlap in both directions, patch correspondences and inliers; see schema.Match."""

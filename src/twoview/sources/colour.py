@@ -1,6 +1,9 @@
 """A decoded video frame to what a player shows: RGB, sRGB curve, upright, square pixels, one moment in time."""
 
+from collections.abc import Callable
+from fractions import Fraction
 from functools import lru_cache
+from typing import cast
 
 import av
 import cv2
@@ -55,16 +58,18 @@ def _matrix(frame: av.VideoFrame) -> int:
     matrix = int(frame.colorspace)
     if matrix in (_RGB_MATRIX, _UNSPECIFIED_MATRIX):
         return int(Colorspace.ITU601 if frame.height < 720 else Colorspace.ITU709)
-    return {_BT601: int(Colorspace.ITU601), _BT709: int(Colorspace.ITU709), _BT2020: _SWS_BT2020, 10: _SWS_BT2020}.get(matrix, matrix)
+    return {_BT601: int(Colorspace.ITU601), _BT709: int(Colorspace.ITU709), _BT2020: _SWS_BT2020, 10: _SWS_BT2020}.get(
+        matrix, matrix
+    )
 
 
 def _is_full_range(frame: av.VideoFrame) -> bool:
     return int(frame.color_range) == int(ColorRange.JPEG) or frame.format.name.startswith("yuvj")
 
 
-def _orientation(frame: av.VideoFrame):  # noqa: ANN202 - a plain function of an array
+def _orientation(frame: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
     """The turn and mirror that the container's display matrix asks for."""
-    data = frame.side_data.get(SideData.DISPLAYMATRIX)
+    data = frame.side_data.get(SideData.DISPLAYMATRIX)  # pyright: ignore - its stub knows str keys only
     if data is None:
         return lambda image: image
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5] / 65536.0  # x' = a x + c y, y' = b x + d y
@@ -84,13 +89,15 @@ def _orientation(frame: av.VideoFrame):  # noqa: ANN202 - a plain function of an
 def _one_field(frame: av.VideoFrame) -> av.VideoFrame:
     """The upper field, half as high; taken before any conversion, as chroma belongs to fields too."""
     graph = Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or 1)
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
+    )
     field, sink = graph.add("field", "type=top"), graph.add("buffersink")
     source.link_to(field)
     field.link_to(sink)
     graph.configure()
     graph.push(frame)
-    return graph.pull()
+    return cast(av.VideoFrame, graph.pull())
 
 
 def tone_map(rgb: np.ndarray, trc: int) -> UInt8[np.ndarray, "h w 3"]:

@@ -13,8 +13,50 @@ from .images import Photos, natural_key
 from .video import Video
 
 VIDEO_EXTENSIONS = frozenset(
-    ".mp4 .m4v .mov .qt .mkv .webm .avi .mpg .mpeg .m2v .mpv .ts .mts .m2ts .vob .wmv .asf .flv .f4v .3gp .3g2 .ogv .ogg .mxf"
-    " .dv .rm .rmvb .divx .mjpeg .mjpg .h264 .264 .h265 .265 .hevc .av1 .ivf .y4m .gif .nut .insv .lrv".split()
+    (
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".qt",
+        ".mkv",
+        ".webm",
+        ".avi",
+        ".mpg",
+        ".mpeg",
+        ".m2v",
+        ".mpv",
+        ".ts",
+        ".mts",
+        ".m2ts",
+        ".vob",
+        ".wmv",
+        ".asf",
+        ".flv",
+        ".f4v",
+        ".3gp",
+        ".3g2",
+        ".ogv",
+        ".ogg",
+        ".mxf",
+        ".dv",
+        ".rm",
+        ".rmvb",
+        ".divx",
+        ".mjpeg",
+        ".mjpg",
+        ".h264",
+        ".264",
+        ".h265",
+        ".265",
+        ".hevc",
+        ".av1",
+        ".ivf",
+        ".y4m",
+        ".gif",
+        ".nut",
+        ".insv",
+        ".lrv",
+    )
 )
 _MIB = 1 << 20
 

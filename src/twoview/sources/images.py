@@ -1,9 +1,10 @@
 """Photos as a scene: the pictures of one folder in natural order, upright, whatever format they came in."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,7 +13,9 @@ from jaxtyping import UInt8
 from ..errors import UnreadableError
 from ..schema import Frame, SceneInfo
 
-EXTENSIONS = frozenset(".jpg .jpeg .jpe .png .webp .bmp .tif .tiff .ppm .pgm .pnm .jp2 .avif .heic .heif".split())
+EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
+)
 HEIC_EXTENSIONS = frozenset((".heic", ".heif"))
 MAX_PIXELS = 50_000_000
 """Larger pictures are read reduced by 2, 4 or 8, so that one cannot fill the memory."""
@@ -25,7 +28,9 @@ class Photos:
 
     times_s = None
 
-    def __init__(self, paths: Sequence[Path], *, source: str = "images", name: str, uri: str = "", licence: str | None = None) -> None:
+    def __init__(
+        self, paths: Sequence[Path], *, source: str = "images", name: str, uri: str = "", licence: str | None = None
+    ) -> None:
         if not paths:
             raise UnreadableError(f"{uri or name}: no pictures in it")
         self.paths, self.source, self.name, self.licence = list(paths), source, name, licence
@@ -102,7 +107,8 @@ def _read_heic(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         raise UnreadableError(f"{path}: {error}") from None
 
 
-def _jpeg_segments(data: bytes):  # noqa: ANN202 - (marker, offset of its payload) up to the first scan
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
+    """Marker and offset of the payload of each segment, up to the first scan."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -118,7 +124,7 @@ def _jpeg_segments(data: bytes):  # noqa: ANN202 - (marker, offset of its payloa
 def _size_in_header(data: bytes) -> tuple[int, int]:
     """Height and width from the header of a JPEG, PNG or WebP; 0, 0 for others."""
 
-    def number(at: int, size: int, order="big") -> int:  # noqa: ANN001
+    def number(at: int, size: int, order: Literal["big", "little"] = "big") -> int:
         return int.from_bytes(data[at : at + size], order)
 
     if data[:2] == b"\xff\xd8":

@@ -1,13 +1,16 @@
 """A video as a scene: any container and codec that PyAV decodes, each frame decoded once, read forwards."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
 import av
+import av.error
+import av.logging
 import numpy as np
+from av.container import InputContainer
 from jaxtyping import Float64, Int64
 
 from ..errors import UnreadableError
@@ -17,7 +20,7 @@ from .colour import to_rgb
 av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say comes back as exceptions and as `fault`
 
 _TEXT_AS_PICTURES = {"ansi", "bintext", "xbin", "idf"}
-_BROKEN = (av.FFmpegError, OSError, ValueError)
+_BROKEN = (av.error.FFmpegError, OSError, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +54,7 @@ class Video:
         self._packets = index_packets(path, source=source, name=self.name, licence=licence)
         self.info, self.times_s = self._packets.info, self._packets.times_s
         self._can_jump = not self._packets.counted
-        self._container: av.container.InputContainer | None = None
+        self._container: InputContainer | None = None
         self._decoded: Iterator[tuple[int, av.VideoFrame]] = iter(())
         self._at = -1
         self._last: Frame | None = None
@@ -74,36 +77,40 @@ class Video:
         far = index - self._at > self._packets.keyframe_interval and key > self._at
         if self._container is None or index <= self._at or far:
             self._jump(key if self._can_jump else 0)
-        for number, frame in self._decoded:
-            self._at = number
-            if number >= index:
-                break
-        else:
-            self._at = len(self)
+        frame = self._forward(index)
         if self._at > index and key > 0 and self._can_jump:  # the container jumped past its keyframe: never again
             self._can_jump = False
             return self._read(index)
-        if self._at != index or frame.is_corrupt:
+        if frame is None or self._at != index or frame.is_corrupt:
             self._fail(f"{self.path}: frame {index} cannot be decoded")
             raise UnreadableError(self.info.error)
         image = to_rgb(frame, self._pixel_aspect)
         return Frame(id=f"{self.source}/{self.name}/{index:06d}", image=image)
 
+    def _forward(self, index: int) -> av.VideoFrame | None:
+        """Decode up to this frame, or the next there is; None at the end."""
+        for number, frame in self._decoded:
+            self._at = number
+            if self._at >= index:
+                return frame
+        self._at = len(self)
+        return None
+
     def _jump(self, key: int) -> None:
         """Decode from this keyframe on."""
-        if self._container is None or key == 0:
-            self._container, self._stream = _open(self.path)
+        container = self._container
+        if container is None or key == 0:
+            container, self._stream = _open(self.path)
             aspect = self._stream.sample_aspect_ratio
             self._pixel_aspect = float(aspect) if aspect else 1.0
         if key > 0:
-            self._container.seek(int(self._packets.pts[key]), stream=self._stream, backward=True)
-        self._decoded = self._frames()
+            container.seek(int(self._packets.pts[key]), stream=self._stream, backward=True)
+        self._container, self._decoded = container, self._frames(container)
         self._at = -1
 
-    def _frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        assert self._container is not None
+    def _frames(self, container: InputContainer) -> Iterator[tuple[int, av.VideoFrame]]:
         numbers = count()
-        for packet in _packets(self._container, self._stream, self._fail):
+        for packet in _packets(container, self._stream, self._fail):
             try:
                 frames = packet.decode()
             except _BROKEN as error:
@@ -174,7 +181,7 @@ def index_packets(path: Path, *, source: str, name: str, licence: str | None = N
     return PacketIndex(pts=times, keys=keys, counted=counted, info=info, times_s=times_s)
 
 
-def _open(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
+def _open(path: Path) -> tuple[InputContainer, av.VideoStream]:
     container = av.open(f"file:{path}", metadata_errors="replace")  # file: or a colon in the name reads as a protocol
     stream = container.streams.best("video")
     if not isinstance(stream, av.VideoStream) or stream.codec_context.name in _TEXT_AS_PICTURES:
@@ -183,7 +190,7 @@ def _open(path: Path) -> tuple[av.container.InputContainer, av.VideoStream]:
     return container, stream
 
 
-def _packets(container: av.container.InputContainer, stream: av.VideoStream, fail) -> Iterator[av.Packet]:  # noqa: ANN001
+def _packets(container: InputContainer, stream: av.VideoStream, fail: Callable[[str], object]) -> Iterator[av.Packet]:
     """The packets of a stream until the file ends or breaks off."""
     demuxed = container.demux(stream)
     at_s = 0.0
