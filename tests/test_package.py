@@ -1,0 +1,45 @@
+"""What a user finds first: the public names, the import that costs little, the licence, the words of --help."""
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import twoview
+from twoview.cli import ABOUT, VERBS, main
+from twoview.schema import REASONS
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_public_names() -> None:
+    assert sorted(twoview.__all__) == ["__version__", "measure"]
+    assert all(getattr(twoview, name) for name in twoview.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = twoview.nothing
+
+
+def test_import_is_light() -> None:
+    code = "import sys, twoview; sys.exit(bool({'cv2', 'av', 'pyarrow', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_core_needs_neither_torch_nor_torchvision() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = " ".join(project["dependencies"])
+    assert "torch" not in needed
+    assert set(project["optional-dependencies"]) >= {"scenes", "train", "evaluate", "ray", "dev", "all"}
+    assert not any("torchvision" in line for extra in project["optional-dependencies"].values() for line in extra)
+
+
+def test_every_verb_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert capsys.readouterr().out.strip() == ABOUT.strip()
+    assert all(f"twoview {verb}" in ABOUT for verb in VERBS)
+
+
+def test_every_reason_is_documented() -> None:
+    text = (ROOT / "docs" / "format.md").read_text()
+    assert all(f"`{reason}`" in text for reason in REASONS)
