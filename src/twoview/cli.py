@@ -207,7 +207,7 @@ def curate_to(
         print(f"{already} of {len(job.parts)} parts were finished before", file=sys.stderr)
     try:
         with _progress(job) as tell:
-            run(job, num_workers or len(os.sched_getaffinity(0)), tell)
+            run(job, num_workers or _num_processors(), tell)
     except (KeyboardInterrupt, SystemExit, TryLaterError):
         done = summarise(out, job.plan, job.parts).num_finished
         print(f"\nstopped: {done} of {len(job.parts)} parts are finished and kept; the same command goes on", file=sys.stderr)
@@ -215,12 +215,14 @@ def curate_to(
     summary = summarise(out, job.plan, job.parts)
     _print_summary(summary, out)
     print(f"in {time.monotonic() - started:.1f} s")
-    if summary.errors:
-        return SOME_UNREADABLE
-    if not summary.num_kept:
+    if not summary.num_kept and share == (1, 1):  # a share of an array job may well keep nothing
         print(_advice(summary), file=sys.stderr)
-        return NOTHING_KEPT
-    return DONE
+        return SOME_UNREADABLE if summary.errors else NOTHING_KEPT
+    return SOME_UNREADABLE if summary.errors else DONE
+
+
+def _num_processors() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _print_summary(summary: "Summary", out: Path) -> None:
@@ -238,8 +240,8 @@ def _print_summary(summary: "Summary", out: Path) -> None:
 
 
 _ADVICE = {
-    "overlap_high": "the pairs look too alike: try frames further apart (--propose.seconds 2) or a higher band (--overlap 0.5:0.9)",
-    "overlap_low": "the pairs share too little: try frames closer together (--propose.seconds 0.5) or a lower band (--overlap 0.3:0.7)",
+    "overlap_high": "they look too alike: try frames further apart (--propose.seconds 2) or a higher band (--overlap 0.5:0.9)",
+    "overlap_low": "they share too little: try frames closer together (--propose.seconds 0.5) or a lower band (--overlap 0.3:0.7)",
     "unreadable": "the frames cannot be read: see the errors above",
 }
 
@@ -336,7 +338,7 @@ def _measure(args: Sequence[str]) -> int:
     import tyro
 
     from .curation.curate import Crop
-    from .measure import as_row_dict, drawing, measure, stored_picture
+    from .curation.measure import as_row_dict, drawing, measure, stored_picture
     from .recipes import curate_recipe
 
     @dataclass(frozen=True, kw_only=True)
@@ -377,9 +379,8 @@ def _measure(args: Sequence[str]) -> int:
         print(f"not found: {match.failure} ({match.num_matches} matches, {match.num_inliers} inliers)")
     else:
         print(f"overlap {match.overlap:.4f} (a in b {match.overlap_ab:.4f}, b in a {match.overlap_ba:.4f})")
-        print(
-            f"{match.num_inliers} inliers of {match.num_matches} matches, scale {match.scale:.3f}, rotation {match.rotation_deg:.1f} deg"
-        )
+        print(f"{match.num_inliers} inliers of {match.num_matches} matches")
+        print(f"scale {match.scale:.3f}, rotation {match.rotation_deg:.1f} deg")
     return DONE
 
 

@@ -19,6 +19,9 @@ from .colour import to_rgb
 
 av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say comes back as exceptions and as `fault`
 
+_EXACT_NONREF = {"h264", "mpeg1video", "mpeg2video", "mpeg4"}
+"""Codecs whose non-reference frames no other frame needs: those that are passed over are not decoded. In HEVC a frame so marked
+may still serve higher temporal layers."""
 _TEXT_AS_PICTURES = {"ansi", "bintext", "xbin", "idf"}
 _BROKEN = (av.error.FFmpegError, OSError, ValueError)
 
@@ -57,6 +60,7 @@ class Video:
         self._container: InputContainer | None = None
         self._decoded: Iterator[tuple[int, av.VideoFrame]] = iter(())
         self._at = -1
+        self._wanted_pts = 0
         self._last: Frame | None = None
         self.num_decoded = 0
         """Frames the decoder has given so far: what reading has cost."""
@@ -73,6 +77,7 @@ class Video:
 
     def _read(self, index: int) -> Frame:
         self._last = None
+        self._wanted_pts = int(self._packets.pts[index])
         key = int(self._packets.keys[np.searchsorted(self._packets.keys, index, "right") - 1])
         far = index - self._at > self._packets.keyframe_interval and key > self._at
         if self._container is None or index <= self._at or far:
@@ -110,7 +115,12 @@ class Video:
 
     def _frames(self, container: InputContainer) -> Iterator[tuple[int, av.VideoFrame]]:
         numbers = count()
+        context = self._stream.codec_context
+        may_skip = context.name in _EXACT_NONREF and not self._packets.counted
         for packet in _packets(container, self._stream, self._fail):
+            if may_skip:
+                passed_over = packet.pts is not None and packet.pts < self._wanted_pts
+                context.skip_frame = "NONREF" if passed_over else "DEFAULT"
             try:
                 frames = packet.decode()
             except _BROKEN as error:

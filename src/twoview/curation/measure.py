@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from .curation.curate import Crop, picture
-from .curation.homography import Paper
-from .schema import Estimator, Match, Row
-from .sources.images import read_image
+from ..schema import Estimator, Match, Row
+from ..sources.images import read_image
+from .curate import Crop, picture
+from .homography import Paper
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
