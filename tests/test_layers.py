@@ -13,12 +13,12 @@ LAYERS = (
     {"geometry", "shards", "plan"},
     {"sources", "render"},
     {"curation", "pretraining"},
-    {"measure", "audit", "evaluation"},
+    {"audit", "evaluation"},
     {"report"},
     {"recipes"},
     {"demo", "cli", "__main__"},
 )
-LEFT = {"geometry", "shards", "plan", "sources", "render", "curation", "measure", "audit", "demo"}
+LEFT = {"geometry", "shards", "plan", "sources", "render", "curation", "audit", "demo"}
 RIGHT = {"pretraining", "evaluation"}
 
 

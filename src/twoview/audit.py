@@ -10,7 +10,8 @@ import numpy as np
 
 from .errors import BrokenDatasetError, ConfigError
 from .plan import Plan, read_plan
-from .shards import SAMPLE_PARTS, finished_parts, part_paths, read_manifest, read_sample, read_scenes
+from .schema import Row
+from .shards import SAMPLE_PARTS, finished_parts, part_paths, read_manifest, read_sample, read_scenes, sample_json, shard_sha256
 
 NUM_BINS = 20
 
@@ -71,7 +72,7 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None) -> Su
 def faults(out: Path, plan: Plan) -> list[str]:
     """Everything in OUT that is not as the manifests say, a line each; nothing where all is well.
 
-    Every stored picture is hashed, every sample read at its offset, no pair may stand twice.
+    Every tar and every stored picture is hashed, every sample read at its offset, no pair may stand twice.
     """
     found: list[str] = []
     seen: dict[str, int] = {}
@@ -85,13 +86,26 @@ def faults(out: Path, plan: Plan) -> list[str]:
             found.append(str(error))
             continue
         for row in rows:
-            if seen.setdefault(row["key"], part) != part or [r["key"] for r in rows].count(row["key"]) > 1:
+            if row["key"] in seen:
                 found.append(f"{row['pair_id']} stands twice (part {seen[row['key']]} and {part})")
+            seen[row["key"]] = part
         found += _shard_faults(out, part, [row for row in rows if row["stored"]])
     return found
 
 
 def _shard_faults(out: Path, part: int, rows: list[dict]) -> list[str]:
+    tar = part_paths(out, part)[0]
+    if not tar.exists():
+        return [f"{tar}: is missing, with {len(rows)} stored pairs"] if rows else []
+    if not rows:
+        return [f"{tar}: nothing in the manifest speaks of it"]
+    with tar.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() == shard_sha256(out, part):
+            return _sample_faults(out, rows)
+    return [*_sample_faults(out, rows), f"{tar}: these are not the bytes that were written"]
+
+
+def _sample_faults(out: Path, rows: list[dict]) -> list[str]:
     found = []
     for row in rows:
         try:
@@ -105,11 +119,6 @@ def _shard_faults(out: Path, part: int, rows: list[dict]) -> list[str]:
         for view in "ab":
             if hashlib.sha256(files[f"{view}.jpg"]).hexdigest() != row[f"sha256_{view}"]:
                 found.append(f"{row['pair_id']}: picture {view} is not the one that was stored")
-    tar = part_paths(out, part)[0]
-    if not rows and tar.exists():
-        found.append(f"{tar}: nothing in the manifest speaks of it")
-    elif rows and tar.exists():
-        end = max(row["offset"] + row["size"] for row in rows)
-        if set(tar.read_bytes()[end:]) - {0}:
-            found.append(f"{tar}: holds more than the manifest says")
+        if files["json"] != sample_json(Row(**row)):
+            found.append(f"{row['pair_id']}: its JSON is not the manifest's line")
     return found

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import __version__
 from .errors import ConfigError, TryLaterError, TwoviewError, UnreadableError
 
 if TYPE_CHECKING:
     from .audit import Summary
+    from .curation.crew import Crew
     from .curation.curate import CurateConfig
     from .curation.engine import Job, Progress
 
@@ -76,7 +77,7 @@ def _parse(arguments: type, args: Sequence[str], verb: str):  # noqa: ANN202 - a
         with contextlib.redirect_stderr(said):
             return tyro.cli(arguments, args=list(args), prog=f"twoview {verb}", config=(tyro.conf.FlagCreatePairsOff,))
     except SystemExit as stop:
-        if not stop.code:
+        if stop.code != USAGE:  # --help, or a SIGTERM meanwhile
             raise
         lines = [line.strip("╭╮╰╯│─ ") for line in said.getvalue().splitlines()]
         words = " ".join(line for line in lines[1:] if line).partition(" For full helptext")[0]
@@ -87,6 +88,14 @@ def _parse(arguments: type, args: Sequence[str], verb: str):  # noqa: ANN202 - a
 
 
 def _curate(args: Sequence[str]) -> int:
+    from .curation.crew import Crew
+
+    num_workers = 1 if {"-h", "--help", "--dry-run"} & set(args) else _int_or(_value_of(args, "--workers"), 0) or _num_processors()
+    with Crew(num_workers if num_workers > 1 else 0) as crew:  # they import while the flags are read and the plan is made
+        return _curate_with(crew, args)
+
+
+def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
     import tyro
 
     from .curation.curate import Crop, CurateConfig
@@ -144,6 +153,10 @@ def _curate(args: Sequence[str]) -> int:
     given = _parse(Curate, args, "curate")
     if not given.paths and given.list is None:
         raise ConfigError("curate: give a video or a folder, or --list FILE")
+    if given.workers < 0:
+        raise ConfigError(f"--workers is {given.workers}: give a number from 1, or 0 for one for each processor")
+    if given.limit is not None and given.limit < 1:
+        raise ConfigError(f"--limit is {given.limit}: give a number from 1")
     config: CurateConfig = replace(
         base,
         propose=given.propose,
@@ -153,14 +166,14 @@ def _curate(args: Sequence[str]) -> int:
         size=given.size,
         crop=given.crop,
         max_pairs_per_scene=given.max_pairs_per_scene,
-        seed=given.seed,
+        seed=_seed(given, base),
     )
     return curate_to(
         given.paths,
         config,
         given.out,
         list_file=given.list,
-        num_workers=given.workers,
+        crew=crew,
         share=_share(given.parts),
         extend=given.extend,
         limit=given.limit,
@@ -174,7 +187,7 @@ def curate_to(
     out: Path,
     *,
     list_file: Path | None = None,
-    num_workers: int = 0,
+    crew: "Crew | None" = None,
     share: tuple[int, int] = (1, 1),
     extend: bool = False,
     limit: int | None = None,
@@ -202,12 +215,15 @@ def curate_to(
                 print(f"unreadable: {scene.error}")
         return SOME_UNREADABLE if any(s.error for s in scenes) else DONE
     job = prepare(footage, config, out, share=share, extend=extend)
+    if not job.parts:
+        print(f"--parts {share[0]}/{share[1]}: none of the {job.plan.num_parts} parts falls to this share: {out}")
+        return DONE
     already = summarise(out, job.plan, job.parts).num_finished
     if already:
         print(f"{already} of {len(job.parts)} parts were finished before", file=sys.stderr)
     try:
         with _progress(job) as tell:
-            run(job, num_workers or _num_processors(), tell)
+            run(job, crew, tell)
     except (KeyboardInterrupt, SystemExit, TryLaterError):
         done = summarise(out, job.plan, job.parts).num_finished
         print(f"\nstopped: {done} of {len(job.parts)} parts are finished and kept; the same command goes on", file=sys.stderr)
@@ -312,6 +328,20 @@ def _value_of(args: Sequence[str], flag: str) -> str | None:
     return None
 
 
+def _seed(given: Any, base: "CurateConfig") -> int:
+    """The run's seed, which is the estimator's too: --estimator.seed sets it as --seed does."""
+    own = getattr(given.estimator, "seed", base.seed)
+    if own == getattr(base.estimator, "seed", base.seed):
+        return given.seed
+    if given.seed not in (base.seed, own):
+        raise ConfigError(f"--seed is {given.seed} and --estimator.seed {own}: give one of them")
+    return own
+
+
+def _int_or(text: str | None, default: int) -> int:
+    return int(text) if text and text.isdecimal() else default
+
+
 def _band_text(band: tuple[float, float]) -> str:
     return f"{band[0]:g}:{band[1]:g}"
 
@@ -362,7 +392,8 @@ def _measure(args: Sequence[str]) -> int:
 
     given = _parse(Measure, args, "measure")
     recipe = curate_recipe(given.estimator)
-    estimator, crop, size = recipe.estimator, given.crop or recipe.crop, given.size or recipe.size
+    recipe = replace(recipe, crop=given.crop or recipe.crop, size=recipe.size if given.size is None else given.size)
+    estimator, crop, size = recipe.estimator, recipe.crop, recipe.size
     if given.pairs is not None:
         if given.pictures or given.picture:
             raise ConfigError("measure: give two pictures or --pairs FILE, not both")
@@ -390,16 +421,15 @@ def _measure_list(path: Path, measured: Callable[[Path, Path], dict]) -> int:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--pairs {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
-    code = DONE
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        names = line.split("\t")
-        if len(names) != 2:
+    pairs = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
+    for number, names in pairs:
+        if len(names) != 2 or not all(names):
             raise ConfigError(f"--pairs {path}, line {number}: write two paths with a tab between them")
-        answer: dict = {"a": names[0], "b": names[1]}
+    code = DONE
+    for _, (a, b) in pairs:
+        answer: dict = {"a": a, "b": b}
         try:
-            answer |= measured(Path(names[0]), Path(names[1]))
+            answer |= measured(Path(a), Path(b))
         except UnreadableError as error:
             answer |= {"found": False, "reasons": ["unreadable"], "error": str(error)}
             code = SOME_UNREADABLE
@@ -462,6 +492,7 @@ def _recipes(args: Sequence[str]) -> int:
 def _demo(args: Sequence[str]) -> int:
     import tyro
 
+    from .curation.crew import Crew
     from .demo import write_walk
     from .recipes import curate_recipe
 
@@ -481,7 +512,8 @@ def _demo(args: Sequence[str]) -> int:
         write_walk(video)
         print(f"made {video}")
     print(f"$ twoview curate {video} --out {out}")
-    code = curate_to([video], curate_recipe("paper"), out, num_workers=given.workers)
+    with Crew(given.workers or _num_processors()) as crew:
+        code = curate_to([video], curate_recipe("paper"), out, crew=crew)
     print(f"the dataset is in {out}; next: twoview audit {out}")
     return code
 

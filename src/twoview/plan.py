@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from .errors import BrokenDatasetError, ConfigError, UnreadableError
 from .schema import Proposer, SceneInfo, Source
-from .shards import schema_of, table_bytes, write_whole
+from .shards import finished_parts, schema_of, table_bytes, write_whole
 
 MIN_PART_COST, MAX_PART_COST = 24.0, 10_000.0
 """In candidates. The lower bound lets a video of half a minute fill several workers; above it parts grow with the whole."""
@@ -147,10 +147,9 @@ def read_plan(out: Path) -> Plan | None:
     return Plan(tuple(Slice(**row) for row in table.to_pylist()), sha)
 
 
-def write_plan(out: Path, plan: Plan, *, extend: bool) -> bool:
-    """Write plan.parquet whole. Without `extend` it is created exclusively: False where another process was first."""
-    data = table_bytes(plan.slices, SLICE_SCHEMA, {"config_sha256": plan.config_sha256})
-    return write_whole(out / "plan.parquet", data, exclusive=not extend)
+def write_plan(out: Path, plan: Plan) -> None:
+    """Write plan.parquet whole. The caller holds the plan's lock."""
+    write_whole(out / "plan.parquet", table_bytes(plan.slices, SLICE_SCHEMA, {"config_sha256": plan.config_sha256}))
 
 
 def check_same(plan: Plan, source: Source, config_sha256: str, out: Path, *, extend: bool) -> list[str]:
@@ -166,8 +165,9 @@ def check_same(plan: Plan, source: Source, config_sha256: str, out: Path, *, ext
     new = [n for n in source.names() if n not in planned]
     if new and not extend:
         raise ConfigError(f"{out} was planned without {new[0]}{_others(new)}: add --extend to curate it too, or give another --out")
-    missing = [n for n in planned if n not in given]
-    if missing and not extend:
+    finished = set(finished_parts(out)) if extend else set()  # what is finished needs its footage no more
+    missing = list(dict.fromkeys(s.scene for s in plan.slices if s.scene not in given and s.part not in finished))
+    if missing:
         raise ConfigError(
             f"{out} was planned with {missing[0]}{_others(missing)}, which is not given now: give it again, or another --out"
         )

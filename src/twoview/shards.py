@@ -95,22 +95,16 @@ ROW_SCHEMA = schema_of(Row)
 SCENE_SCHEMA = schema_of(SceneRow)
 
 
-def write_whole(path: Path, data: bytes, *, exclusive: bool = False) -> bool:
-    """Write a file so that it appears whole. exclusive: False comes back, and nothing changes, where it exists."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that it appears whole. The caller holds a lock: what a killed run left aside is written over."""
+    aside = path.with_name(f".{path.name}.partial")
     try:
-        with explained(path), aside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if not exclusive:
+        with explained(path):
+            with aside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
             aside.replace(path)
-            return True
-        try:
-            os.link(aside, path)
-        except FileExistsError:
-            return False
-        return True
     finally:
         aside.unlink(missing_ok=True)
 
@@ -145,12 +139,18 @@ def sample_json(row: Row) -> bytes:
         if f.name in _WHERE:
             continue
         value = getattr(row, f.name)
-        if value is None:
-            kind = next(k for k in get_args(hints[f.name]) if k is not type(None))
-            element = (get_args(kind) or (kind,))[0]
+        kind = next((k for k in get_args(hints[f.name]) if k is not type(None)), hints[f.name])
+        element = (get_args(kind) or (kind,))[0]
+        if f.name == "reasons":
+            value = ",".join(value)
+        elif value is None:
             length = {"homography": 9, "crop_a": 4, "crop_b": 4, "patch_grid": 2}.get(f.name)
             value = [_UNMEASURED[element]] * length if length else _UNMEASURED[element]
-        values[f.name] = ",".join(value) if f.name == "reasons" else value
+        elif isinstance(value, list):
+            value = [element(v) for v in value]
+        else:
+            value = element(value)  # a user's estimator may say 1 for 1.0, or give NumPy's numbers
+        values[f.name] = value
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -174,7 +174,8 @@ class ShardWriter:
         self._scenes: list[SceneRow] = []
 
     def __enter__(self) -> "ShardWriter":
-        self._file = self._aside.open("wb")
+        with explained(self.tar_path):
+            self._file = self._aside.open("w+b")
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
         return self
 
@@ -208,18 +209,24 @@ class ShardWriter:
             if kind is None:
                 self._finish()
         finally:
-            self._file.close()
+            with contextlib.suppress(OSError):  # on a full disk, what is still in the buffer: the error is on its way already
+                self._file.close()
             self._aside.unlink(missing_ok=True)
 
     def _finish(self) -> None:
+        metadata = None
         with explained(self.tar_path):
             self._tar.close()
             self._file.flush()
             os.fsync(self._file.fileno())
-        if any(row.stored for row in self._rows):  # else no tar: readers of shards stumble over an empty one
-            self._aside.replace(self.tar_path)
+            if any(row.stored for row in self._rows):  # else no tar: readers of shards stumble over an empty one
+                self._file.seek(0)
+                metadata = {"shard_sha256": hashlib.file_digest(self._file, "sha256").hexdigest()}
+                self._aside.replace(self.tar_path)
+            else:
+                self._aside.unlink()
         write_whole(self.scenes_path, table_bytes(self._scenes, SCENE_SCHEMA))
-        write_whole(self.manifest_path, table_bytes(self._rows, ROW_SCHEMA))
+        write_whole(self.manifest_path, table_bytes(self._rows, ROW_SCHEMA, metadata))
 
 
 def finished_parts(out: Path) -> list[int]:
@@ -233,6 +240,12 @@ def read_manifest(out: Path, parts: Iterable[int] | None = None, columns: list[s
     return _read_tables(out, 2, ROW_SCHEMA, parts, columns)
 
 
+def shard_sha256(out: Path, part: int) -> str | None:
+    """Of the whole tar of a finished part, as its manifest says; None where it has no tar."""
+    known = pq.read_schema(part_paths(out, part)[2]).metadata or {}
+    return known[b"shard_sha256"].decode() if b"shard_sha256" in known else None
+
+
 def read_scenes(out: Path, parts: Iterable[int] | None = None) -> pa.Table:
     """Every input of the finished parts."""
     return _read_tables(out, 1, SCENE_SCHEMA, parts, None)
@@ -243,7 +256,7 @@ def _read_tables(out: Path, which: int, schema: pa.Schema, parts: Iterable[int] 
     for part in finished_parts(out) if parts is None else parts:
         path = part_paths(out, part)[which]
         try:
-            tables.append(pq.read_table(path, columns=columns))
+            tables.append(pq.read_table(path, columns=columns).replace_schema_metadata())
         except (OSError, pa.ArrowInvalid) as error:
             reason = str(error).splitlines()[0]
             raise BrokenDatasetError(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from ..errors import ConfigError, UnreadableError
+from ..errors import ConfigError, TwoviewError, UnreadableError
 from ..plan import Slice, about
 from ..schema import Estimator, Filter, Frame, Group, Match, Pair, Proposer, Row, Scene, SceneInfo, Source, View, iter_groups
 from ..shards import SceneRow, ShardWriter, key_of
@@ -72,15 +73,21 @@ def _band(band: Band) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        name = getattr(value, "name", None)
-        named = {"type": f"{type(value).__module__}:{type(value).__qualname__}"} | ({"name": name} if name else {})
-        return named | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
-    return getattr(value, "__qualname__", None) or repr(value)
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    if is_dataclass(value):
+        values = {f.name: getattr(value, f.name) for f in fields(value)}
+    elif type(value).__repr__ is object.__repr__:  # it would give an address, another in every process
+        values = {k: v for k, v in vars(value).items() if not k.startswith("_")}
+    else:
+        return repr(value)
+    name = getattr(value, "name", None)
+    named = {"type": f"{type(value).__module__}:{type(value).__qualname__}"} | ({"name": name} if name else {})
+    return named | {k: _plain(v) for k, v in values.items()}
 
 
 def curate_part(
@@ -112,6 +119,11 @@ def curate_part(
                 info = scene.info
             except UnreadableError as error:
                 info = replace(info, error=str(error))
+            except (TwoviewError, OSError):
+                raise
+            except Exception as error:  # a user's proposer, estimator or filter
+                words = f"{piece.scene}: {type(error).__name__}: {error}. Finished parts are kept"
+                raise TwoviewError(f"{words}\n{traceback.format_exc()}") from error
             pairs, kept, stored = counts
             shard.write_scene(
                 SceneRow.of(
@@ -239,6 +251,7 @@ def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
         reasons=list(pair.reasons),
         estimator=config.estimator.name,
         licence=scene.scene.licence,
+        split=scene.info.split,
     )
     if match is None:
         return row

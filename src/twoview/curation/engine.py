@@ -5,9 +5,10 @@ is killed leaves its part to whoever comes next.
 """
 
 import contextlib
+import errno
 import json
-import multiprocessing
 import os
+import pickle
 import platform
 import signal
 import subprocess
@@ -16,9 +17,9 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,17 @@ import numpy as np
 import pyarrow as pa
 
 from .. import __version__
-from ..errors import ConfigError, TwoviewError
+from ..errors import BrokenDatasetError, ConfigError, TwoviewError
 from ..plan import Plan, check_same, make_plan, read_plan, write_plan
 from ..schema import Pair, Source
 from ..shards import explained, finished_parts, is_finished, write_whole
+from .crew import Crew, Worker
 from .curate import CurateConfig, OpenScene, curate_part
 from .locks import Lock, holder
 
 MAX_DEATHS = 2
 """A part whose worker dies this often stops the run."""
+_FOLDERS = ("shards", "scenes", "manifest", "locks")
 
 
 @dataclass(frozen=True)
@@ -72,17 +75,14 @@ def prepare(source: Source, config: CurateConfig, out: Path, *, share: tuple[int
     Raises ConfigError where OUT is of another configuration or other footage, or cannot be written.
     """
     try:
-        if out.is_dir() and not (out / "config.json").exists() and _is_foreign(out):
-            raise ConfigError(f"{out} is not empty and not a dataset of twoview: give an --out that is new or empty")
-        for folder in ("shards", "scenes", "manifest", "locks"):
-            (out / folder).mkdir(parents=True, exist_ok=True)
         with explained(out):
-            write_whole(out / "config.json", _config_json(config), exclusive=True)
+            if out.is_dir() and _is_foreign(out):
+                raise ConfigError(f"{out} is not empty and not a dataset of twoview: give an --out that is new or empty")
+            for folder in _FOLDERS:
+                (out / folder).mkdir(parents=True, exist_ok=True)
             plan = _planned(source, config, out, extend)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror}): give a folder of your own") from None
     except OSError as error:
-        if error.errno == 30:  # read-only file system
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
             raise ConfigError(f"--out {out}: cannot be written ({error.strerror}): give a folder of your own") from None
         raise
     i, n = share
@@ -96,9 +96,14 @@ def prepare(source: Source, config: CurateConfig, out: Path, *, share: tuple[int
 
 
 def _is_foreign(folder: Path) -> bool:
-    """Whether a folder holds what no interrupted start of a run leaves."""
-    ours = {"locks", "shards", "scenes", "manifest"}
-    return any(p.name not in ours and not p.name.endswith(".partial") for p in folder.iterdir())
+    """Whether a folder holds what neither a dataset nor an interrupted start of one has."""
+    if (folder / "plan.parquet").exists():
+        return False
+    ours = {*_FOLDERS, "config.json", "plan.parquet"}  # the plan too: another process may have written it a moment ago
+    if any(p.name not in ours and not p.name.endswith(".partial") for p in folder.iterdir()):
+        return True
+    config = folder / "config.json"
+    return config.exists() and b'"config_sha256"' not in config.read_bytes()
 
 
 def _planned(source: Source, config: CurateConfig, out: Path, extend: bool) -> Plan:
@@ -106,31 +111,38 @@ def _planned(source: Source, config: CurateConfig, out: Path, extend: bool) -> P
     with Lock.wait(out / "locks" / "plan.lock"):
         plan = read_plan(out)
         if plan is None:
-            stored = json.loads((out / "config.json").read_text())
-            if stored["config_sha256"] != config.sha256:
-                check_same(Plan((), stored["config_sha256"]), source, config.sha256, out, extend=extend)
+            if finished_parts(out):
+                raise BrokenDatasetError(f"{out}: plan.parquet is gone, though there are finished parts: give another --out")
+            write_whole(out / "config.json", _config_json(config))
             plan = make_plan(source, config.propose, config.sha256, config.size)
-            write_plan(out, plan, extend=False)
+            write_plan(out, plan)
         elif check_same(plan, source, config.sha256, out, extend=extend):
             plan = make_plan(source, config.propose, config.sha256, config.size, plan)
-            write_plan(out, plan, extend=True)
+            write_plan(out, plan)
     return plan
 
 
 def _config_json(config: CurateConfig) -> bytes:
     """The resolved configuration and all that could make another machine's bytes differ."""
-    revision = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
     content = {
         "format": 1,
         "config": config.as_dict(),
         "config_sha256": config.sha256,
         "versions": versions(),
-        "git_revision": revision.stdout.strip() or None,
+        "git_revision": _git_revision(),
         "processor": _processor(),
     }
     return (json.dumps(content, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _git_revision() -> str | None:
+    """Of the checkout that this file is tracked in, if it is in one and git is there."""
+    here = Path(__file__)
+    command = ["git", "-C", str(here.parent), "rev-parse", "HEAD", f"HEAD:./{here.name}"]
+    with contextlib.suppress(OSError):
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        return answer.stdout.split()[0] if answer.returncode == 0 else None
+    return None
 
 
 def versions() -> dict[str, str]:
@@ -147,88 +159,73 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def run(job: Job, num_workers: int, tell: Callable[[Progress], None] = lambda progress: None) -> None:
-    """Finish the parts of a job with this many processes; back when all are finished, whoever finished them.
+def run(job: Job, crew: Crew | None = None, tell: Callable[[Progress], None] = lambda progress: None) -> None:
+    """Finish the parts of a job, by the workers of a crew if there is one; back when all are finished, whoever finished them.
 
     An interrupt or any error leaves every finished part as it is.
     """
-    left = set(job.parts) - set(finished_parts(job.out))
-    if not left:
-        return
-    if num_workers > 1 and len(left) > 1:
-        _run_processes(job, min(num_workers, len(left)), tell)
+    left = len(set(job.parts) - set(finished_parts(job.out)))
+    if crew and crew.workers and left > 1:
+        _run_crew(job, crew, left, tell)
     work(job, lambda kind, content: tell(content) if kind == "progress" else None, patient=True)
+    _remove_stale_locks(job.out)
 
 
-def _run_processes(job: Job, num_workers: int, tell: Callable[[Progress], None]) -> None:
-    """Worker processes, started afresh (spawn), each with a pipe of its own so that none can block another by dying."""
-    context = multiprocessing.get_context("spawn")
+def _run_crew(job: Job, crew: Crew, num_left: int, tell: Callable[[Progress], None]) -> None:
+    """Give the job to the crew, and pass on what it tells until it has nothing more to do."""
     deaths: Counter[int | None] = Counter()
-    crew: dict[Connection, _Member] = {}
+    busy = crew.workers[:num_left]
+    for worker in busy:
+        _send(worker, job)
+    while busy:
+        for worker in crew.speaking(busy):
+            try:
+                kind, content = worker.pipe.recv()
+            except (EOFError, OSError):
+                busy.remove(worker)
+                worker.process.join()
+                if worker.process.exitcode:
+                    deaths[worker.part] += 1
+                    _check_deaths(job, deaths, worker)
+                    tell(Progress(remark=f"a worker was killed ({_how(worker.process.exitcode)}): another goes on"))
+                    busy.append(crew.add())
+                    _send(busy[-1], job)
+                continue
+            if kind == "part":
+                worker.part = content
+            elif kind == "progress":
+                tell(content)
+            elif kind == "error":
+                raise content
 
-    def start() -> None:
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_process_main, args=(job, theirs, os.getpid()), daemon=True)
-        process.start()
-        theirs.close()
-        crew[ours] = _Member(process)
 
+def _send(worker: Worker, job: Job) -> None:
     try:
-        for _ in range(num_workers):
-            start()
-        while crew:
-            for pipe in wait(list(crew)):
-                assert isinstance(pipe, Connection)
-                member = crew[pipe]
-                try:
-                    kind, content = pipe.recv()
-                except (EOFError, OSError):
-                    del crew[pipe]
-                    member.process.join()
-                    if member.process.exitcode != 0:
-                        deaths[member.part] += 1
-                        _check_deaths(job, deaths, member)
-                        tell(Progress(remark=f"a worker was killed ({_how(member.process.exitcode)}): another goes on"))
-                        start()
-                    continue
-                if kind == "part":
-                    member.part = content
-                elif kind == "progress":
-                    tell(content)
-                elif kind == "error":
-                    raise content
-    finally:
-        for member in crew.values():
-            member.process.terminate()
-        for member in crew.values():
-            member.process.join(5)
-            if member.process.is_alive():
-                member.process.kill()
-                member.process.join()
+        worker.pipe.send(sys.path)  # a recipe of the user's own may lie where this process looks and the worker does not
+        worker.pipe.send(job)
+    except ConnectionError:
+        pass  # dead already: its pipe says so when it is read
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"the recipe cannot be sent to a worker ({error}): define what it uses at the top of a file, or give --workers 1"
+        ) from None
 
 
-@dataclass
-class _Member:
-    process: Any
-    part: int | None = field(default=None)
-
-
-def _check_deaths(job: Job, deaths: Counter, member: _Member) -> None:
-    if deaths[member.part] >= MAX_DEATHS:
-        at = "before any part" if member.part is None else f"in part {member.part} ({job.plan.part(member.part)[0].scene})"
+def _check_deaths(job: Job, deaths: Counter[int | None], worker: Worker) -> None:
+    if deaths[worker.part] >= MAX_DEATHS:
+        at = "before any part" if worker.part is None else f"in part {worker.part} ({job.plan.part(worker.part)[0].scene})"
         raise TwoviewError(
-            f"a worker died {deaths[member.part]} times {at}, {_how(member.process.exitcode)}. Finished parts are kept. "
+            f"a worker died {deaths[worker.part]} times {at}, {_how(worker.process.exitcode)}. Finished parts are kept. "
             "Try fewer --workers if memory ran out, or leave that file out"
         )
 
 
-def _how(exitcode: int) -> str:
-    return f"by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"with exit code {exitcode}"
+def _how(exitcode: int | None) -> str:
+    return f"by {signal.Signals(-exitcode).name}" if exitcode and exitcode < 0 else f"with exit code {exitcode}"
 
 
-def _process_main(job: Job, pipe: Connection, parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+def serve(pipe: Connection, parent: int) -> None:
+    """A worker's side: take a job from the pipe and work on it."""
 
     def send(kind: str, content: Any) -> None:
         if os.getppid() != parent:
@@ -236,9 +233,14 @@ def _process_main(job: Job, pipe: Connection, parent: int) -> None:
         pipe.send((kind, content))
 
     try:
-        work(job, send)
+        sys.path[:] = pipe.recv()
+        work(pipe.recv(), send)
+    except EOFError:
+        return
     except TwoviewError as error:
         send("error", error)
+    except OSError as error:
+        send("error", TwoviewError(f"{error.filename or 'a worker'}: {error.strerror or error}"))
     except Exception as error:
         send("error", TwoviewError(f"unexpected {type(error).__name__} in a worker: {error}\n{traceback.format_exc()}"))
 
@@ -301,6 +303,13 @@ def _claim(job: Job, last: int) -> tuple[int, Lock] | None:
 
 def _lock_path(out: Path, part: int) -> Path:
     return out / "locks" / f"part-{part:06d}.lock"
+
+
+def _remove_stale_locks(out: Path) -> None:
+    """Those of parts whose holder was killed after the manifest was there."""
+    for path in (out / "locks").glob("part-*.lock"):
+        if is_finished(out, int(path.stem.removeprefix("part-"))) and (lock := Lock.acquire(path)):
+            lock.release()
 
 
 def _who_holds(job: Job) -> str:

@@ -1,10 +1,14 @@
 """Locks on files in OUT. The system frees them when their holder dies, however it dies; the file says who that is."""
 
+import contextlib
 import fcntl
 import os
 import socket
 import time
 from pathlib import Path
+
+from ..errors import ConfigError
+from ..shards import explained
 
 
 class Lock:
@@ -17,19 +21,24 @@ class Lock:
     def acquire(cls, path: Path) -> "Lock | None":
         """The lock, or None where somebody living holds it."""
         while True:
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+            with explained(path):
+                descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 os.close(descriptor)
                 return None
+            except OSError as error:
+                os.close(descriptor)
+                raise ConfigError(f"{path}: this file system has no locks ({error.strerror}): give an --out elsewhere") from None
             try:
                 current = os.stat(path).st_ino == os.fstat(descriptor).st_ino
             except FileNotFoundError:
                 current = False
             if current:
                 os.ftruncate(descriptor, 0)
-                os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+                with contextlib.suppress(OSError):  # a full disk: the lock holds without a name in it
+                    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
                 return cls(path, descriptor)
             os.close(descriptor)  # its former holder has just removed the file: take the new one
 

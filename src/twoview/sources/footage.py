@@ -92,7 +92,8 @@ class Footage:
     def open(self, name: str, /) -> Scene:
         item = self.inputs[name]
         if item.kind == "missing":
-            raise UnreadableError(f"{item.uri}: no such file or folder")
+            why = ", or its name is not UTF-8 text: rename it" if "\ufffd" in item.uri else ""
+            raise UnreadableError(f"{item.uri}: no such file or folder{why}")
         if item.kind == "images":
             return Photos(item.paths, source=item.source, name=name, uri=item.uri, licence=item.licence)
         return Video(item.paths[0], source=item.source, name=name, licence=item.licence)
@@ -131,24 +132,34 @@ class Footage:
 def find_footage(paths: Iterable[Path], list_file: Path | None = None) -> Footage:
     """Every scene in the files and folders given, and in a list of them.
 
-    A folder is searched whole: each video is a scene, and so are the pictures of each sub-folder. A list has a path a line
-    and, after tabs, its source and its licence; relative paths start at the list's own folder; # begins a remark. A path
-    that is given but not there raises ConfigError; one that a list names becomes a scene of kind `missing`, so that the
-    rest of a long list is not lost. Two scenes of one name: the later one gets ~2, ~3 after it.
+    A folder is searched whole: each video is a scene, and so are the pictures of each sub-folder. Photos that are named one by
+    one are a scene together with the others of their folder. A list has a path a line and, after tabs, its source and its
+    licence; relative paths start at the list's own folder; # begins a remark. A path that is given but not there raises
+    ConfigError; one that a list names becomes a scene of kind `missing`, so that the rest of a long list is not lost. Two
+    scenes of one name: the later one gets ~2, ~3 after it.
     """
     found: list[Input] = []
+    photos: list[Input] = []
     num_ignored = 0
     for path in paths:
-        if not path.exists():
+        if not _is_there(path):
             raise ConfigError(f"{path}: no such file or folder. Give a video, a folder of videos or photos, or --list FILE")
+        if _shown(path) != path:
+            raise ConfigError(f"{_shown(path)}: the name is not UTF-8 text; rename it")
         if path.is_dir():
             inputs, ignored = _in_folder(path)
             found += inputs
             num_ignored += ignored
+        elif _kind(path) == "images":
+            photos.append(_one_file(path, _base_name(path.parent)))
         else:
             found.append(_one_file(path, path.name))
     if list_file is not None:
-        found += _in_list(list_file)
+        inputs, singles, ignored = _in_list(list_file)
+        found += inputs
+        photos += singles
+        num_ignored += ignored
+    found += _together(photos)
     named: dict[str, Input] = {}
     for item in found:
         name, n = item.name, 1
@@ -159,6 +170,19 @@ def find_footage(paths: Iterable[Path], list_file: Path | None = None) -> Footag
     return Footage(named, num_ignored)
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        path.stat()
+    except (OSError, ValueError):  # Path.exists raises for a name that is too long, and for a folder that is closed to us
+        return False
+    return True
+
+
+def _base_name(folder: Path) -> str:
+    """What a folder is called: not what a link leads to, but more than '.'."""
+    return Path(os.path.abspath(folder)).name or "root"
+
+
 def _kind(path: Path) -> str:
     return "images" if path.suffix.lower() in images.EXTENSIONS else "video"
 
@@ -167,55 +191,93 @@ def _one_file(path: Path, name: str) -> Input:
     return Input(name=name, kind=_kind(path), paths=(path,))
 
 
+def _shown(path: Path) -> Path:
+    """The path with what is not UTF-8 in it replaced: no table could hold the rest."""
+    return Path(os.fsencode(path).decode("utf-8", "replace"))
+
+
+def _together(photos: list[Input]) -> list[Input]:
+    """Photos that were named one by one: those of one folder are one scene."""
+    scenes: dict[tuple[Path, str, str, str | None], list[Path]] = {}
+    for photo in photos:
+        scenes.setdefault((photo.paths[0].parent, photo.name, photo.source, photo.licence), []).extend(photo.paths)
+    return [
+        Input(name=name, kind="images", paths=tuple(paths), source=source, licence=licence)
+        for (_, name, source, licence), paths in scenes.items()
+    ]
+
+
 def _in_folder(root: Path) -> tuple[list[Input], int]:
-    base = root.resolve().name or "root"
     found, num_ignored = [], 0
-    for folder, _, files in sorted(_walk(root), key=lambda entry: [natural_key(Path(p)) for p in entry[0].parts]):
-        name = PurePath(base, folder.relative_to(root)).as_posix()
+    for folder, files in sorted(_walk(root), key=lambda entry: [natural_key(Path(p)) for p in entry[0].parts]):
+        name = PurePath(_base_name(root), folder.relative_to(root)).as_posix()
         paths = sorted((folder / f for f in files if not f.startswith(".")), key=natural_key)
-        pictures = [p for p in paths if p.suffix.lower() in images.EXTENSIONS]
-        videos = [p for p in paths if p.suffix.lower() in VIDEO_EXTENSIONS]
-        num_ignored += len(paths) - len(pictures) - len(videos)
+        wanted = [p for p in paths if p.suffix.lower() in images.EXTENSIONS | VIDEO_EXTENSIONS]
+        num_ignored += len(paths) - len(wanted)
+        readable = [p for p in wanted if _shown(p) == p]
+        pictures = tuple(p for p in readable if _kind(p) == "images")
         if pictures:
-            found.append(Input(name=name, kind="images", paths=tuple(pictures)))
-        found += [_one_file(p, f"{name}/{p.name}") for p in videos]
+            found.append(Input(name=name, kind="images", paths=pictures))
+        found += [_one_file(p, f"{name}/{p.name}") for p in readable if _kind(p) == "video"]
+        for path in (_shown(p) for p in wanted if _shown(p) != p):
+            found.append(Input(name=f"{_shown(Path(name))}/{path.name}", kind="missing", paths=(path,)))
     return found, num_ignored
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """os.walk without what is hidden and without datasets that twoview made."""
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [f for f in folders if not f.startswith(".") and not Path(folder, f, "plan.parquet").exists()]
-        yield Path(folder), folders, files
+def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders and their files, without what is hidden and without datasets that twoview made.
+
+    Links are followed when all else has been seen, and a folder that is reached twice is read once: links may lead in a circle.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting = [root]
+    for top in waiting:  # grows on the way
+        for folder, folders, files in os.walk(top):
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            folders[:] = sorted(f for f in folders if not f.startswith(".") and not _is_there(Path(folder, f, "plan.parquet")))
+            waiting += [Path(folder, f) for f in folders if Path(folder, f).is_symlink()]
+            yield Path(folder), files
 
 
-def _in_list(list_file: Path) -> list[Input]:
+def _in_list(list_file: Path) -> tuple[list[Input], list[Input], int]:
+    """Scenes, photos that are named one by one, and the number of files ignored."""
+    found: list[Input] = []
+    photos: list[Input] = []
+    num_ignored = 0
+    for listed, source, licence in _lines(list_file):
+        path, name = list_file.parent / listed, PurePath(listed).as_posix().lstrip("/")
+        items, into = [], found
+        if not _is_there(path):
+            items = [Input(name=name, kind="missing", paths=(path,))]
+        elif path.is_dir():
+            inputs, ignored = _in_folder(path)
+            name = _base_name(path) if name in ("", ".") else name
+            items = [replace(i, name=f"{name}{i.name.removeprefix(_base_name(path))}") for i in inputs]
+            num_ignored += ignored
+        elif _kind(path) == "images":
+            folder = PurePath(name).parent.as_posix()
+            items, into = [_one_file(path, _base_name(path.parent) if folder == "." else folder)], photos
+        else:
+            items = [_one_file(path, name)]
+        into += [replace(i, source=source, licence=licence or None) for i in items]
+    return found, photos, num_ignored
+
+
+def _lines(list_file: Path) -> Iterator[tuple[str, str, str]]:
+    """Path, source and licence of each line; the last two may be empty."""
     try:
-        lines = list_file.read_text(encoding="utf-8-sig").splitlines()
+        lines = list_file.read_text(encoding="utf-8-sig").split("\n")  # splitlines() would cut names at other characters too
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--list {list_file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
-    found: list[Input] = []
-    photos: dict[tuple[str, str, str | None], list[Path]] = {}
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
         columns = [c.strip() for c in line.split("\t")]
         if len(columns) > 3 or not columns[0]:
             raise ConfigError(f"--list {list_file}, line {number}: write path, source and licence with one tab between them")
         listed, source, licence = (*columns, "", "")[:3]
-        path = list_file.parent / listed
-        name = PurePath(listed).as_posix().lstrip("/")
-        if not path.exists():
-            items = [Input(name=name, kind="missing", paths=(path,))]
-        elif path.is_dir():
-            items = [replace(i, name=f"{name}{i.name.removeprefix(path.resolve().name)}") for i in _in_folder(path)[0]]
-        else:
-            items = [_one_file(path, name)]
-        items = [replace(i, source=source or i.source, licence=licence or None) for i in items]
-        if path.is_file() and items[0].kind == "images":  # single photos: those of one folder are one scene
-            photos.setdefault((PurePath(name).parent.as_posix(), items[0].source, items[0].licence), []).append(path)
-        else:
-            found += items
-    for (folder, source, licence), paths in photos.items():
-        found.append(Input(name=folder, kind="images", paths=tuple(paths), source=source, licence=licence))
-    return found
+        yield listed, source, licence

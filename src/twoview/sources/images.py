@@ -16,7 +16,8 @@ from ..schema import Frame, SceneInfo
 EXTENSIONS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
 )
-HEIC_EXTENSIONS = frozenset((".heic", ".heif"))
+_HEIC_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"))
+_PNG_END = b"IEND\xae\x42\x60\x82"  # with its checksum, so that no other bytes read like it
 MAX_PIXELS = 50_000_000
 """Larger pictures are read reduced by 2, 4 or 8, so that one cannot fill the memory."""
 
@@ -77,10 +78,10 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror}") from None
-    if path.suffix.lower() in HEIC_EXTENSIONS or data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1"):
-        return _read_heic(path)
     if not data:
         raise UnreadableError(f"{path}: the file is empty")
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:  # whatever its name says: phones name JPEGs .heic and the reverse
+        return _read_heic(path)
     if _is_cut_short(data):
         raise UnreadableError(f"{path}: the picture is cut short")
     height, width = _size_in_header(data)
@@ -110,7 +111,7 @@ def _read_heic(path: Path) -> UInt8[np.ndarray, "h w 3"]:
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
     """Marker and offset of the payload of each segment, up to the first scan."""
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
+    while 0 <= (at := data.find(b"\xff", at)) <= len(data) - 4:  # libjpeg passes over bytes between segments too
         marker = data[at + 1]
         if marker == 0xFF:  # padding
             at += 1
@@ -148,4 +149,4 @@ def _is_cut_short(data: bytes) -> bool:
     if data[:2] == b"\xff\xd8":
         scan = next((at for marker, at in _jpeg_segments(data) if marker == 0xDA), None)
         return scan is None or data.find(b"\xff\xd9", scan) < 0
-    return data[:4] == b"\x89PNG" and b"IEND" not in data[-64 * 1024 :]
+    return data[:4] == b"\x89PNG" and data.rfind(_PNG_END) < 0

@@ -1,9 +1,9 @@
 """A video as a scene: any container and codec that PyAV decodes, each frame decoded once, read forwards."""
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import av
@@ -11,7 +11,7 @@ import av.error
 import av.logging
 import numpy as np
 from av.container import InputContainer
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int8, Int64
 
 from ..errors import UnreadableError
 from ..schema import Frame, SceneInfo
@@ -23,6 +23,7 @@ _EXACT_NONREF = {"h264", "mpeg1video", "mpeg2video", "mpeg4"}
 """Codecs whose non-reference frames no other frame needs: those that are passed over are not decoded. In HEVC a frame so marked
 may still serve higher temporal layers."""
 _TEXT_AS_PICTURES = {"ansi", "bintext", "xbin", "idf"}
+_NO_TIME = np.iinfo(np.int64).min
 _BROKEN = (av.error.FFmpegError, OSError, ValueError)
 
 
@@ -33,7 +34,7 @@ class PacketIndex:
     pts: Int64[np.ndarray, " n"]
     """Presentation times in `time_base` seconds, ascending; 0, 1, 2 ... where `counted`."""
     keys: Int64[np.ndarray, " k"]
-    """Numbers of the keyframes, the first is 0."""
+    """Numbers of the keyframes, the first is 0; only that one where `counted`."""
     counted: bool
     """True: packets carry no usable times, so frames are counted from the start and never jumped to."""
     info: SceneInfo
@@ -58,8 +59,10 @@ class Video:
         self.info, self.times_s = self._packets.info, self._packets.times_s
         self._can_jump = not self._packets.counted
         self._container: InputContainer | None = None
-        self._decoded: Iterator[tuple[int, av.VideoFrame]] = iter(())
+        self._decoded: Iterator[tuple[int, av.VideoFrame | None]] = iter(())
+        self._start = 0
         self._at = -1
+        self._in_hand: av.VideoFrame | None = None
         self._wanted_pts = 0
         self._last: Frame | None = None
         self.num_decoded = 0
@@ -79,58 +82,91 @@ class Video:
         self._last = None
         self._wanted_pts = int(self._packets.pts[index])
         key = int(self._packets.keys[np.searchsorted(self._packets.keys, index, "right") - 1])
-        far = index - self._at > self._packets.keyframe_interval and key > self._at
-        if self._container is None or index <= self._at or far:
+        far = self._can_jump and key > self._at and index - self._at > self._packets.keyframe_interval
+        if self._container is None or index < self._at or far:
             self._jump(key if self._can_jump else 0)
         frame = self._forward(index)
-        if self._at > index and key > 0 and self._can_jump:  # the container jumped past its keyframe: never again
+        if self._at > index and self._start > 0:  # what is marked a keyframe is not always enough to go on from: never again
             self._can_jump = False
-            return self._read(index)
-        if frame is None or self._at != index or frame.is_corrupt:
-            self._fail(f"{self.path}: frame {index} cannot be decoded")
-            raise UnreadableError(self.info.error)
-        image = to_rgb(frame, self._pixel_aspect)
+            self._jump(0)
+            frame = self._forward(index)
+        if frame is None:
+            raise self._fail(f"{self.path}: frame {index} cannot be decoded")
+        try:
+            image = to_rgb(frame, self._pixel_aspect)
+        except _BROKEN as error:
+            raise self._fail(f"{self.path}: frame {index} cannot be converted ({_said(error)})") from None
         return Frame(id=f"{self.source}/{self.name}/{index:06d}", image=image)
 
     def _forward(self, index: int) -> av.VideoFrame | None:
-        """Decode up to this frame, or the next there is; None at the end."""
-        for number, frame in self._decoded:
-            self._at = number
-            if self._at >= index:
-                return frame
-        self._at = len(self)
-        return None
+        """Decode up to this frame: None where it is missing or damaged. The next one there is stays in hand."""
+        while self._at < index:
+            self._at, self._in_hand = next(self._decoded, (len(self), None))
+        return self._in_hand if self._at == index else None
 
     def _jump(self, key: int) -> None:
-        """Decode from this keyframe on."""
-        container = self._container
-        if container is None or key == 0:
-            container, self._stream = _open(self.path)
-            aspect = self._stream.sample_aspect_ratio
-            self._pixel_aspect = float(aspect) if aspect else 1.0
-        if key > 0:
-            container.seek(int(self._packets.pts[key]), stream=self._stream, backward=True)
-        self._container, self._decoded = container, self._frames(container)
-        self._at = -1
+        """Decode from this keyframe on, or from the first where the container cannot go there."""
+        self._at, self._in_hand, self._decoded = -1, None, iter(())
+        try:
+            if self._container is None or key == 0:
+                self._container, self._stream = _open(self.path)
+                self._pixel_aspect = _pixel_aspect(self._stream)
+            packets = self._packets_from(self._container, key)
+            if packets is None:
+                self._can_jump, key = False, 0
+                self._container, self._stream = _open(self.path)
+                packets = _packets(self._container, self._stream, self._fail)
+        except _BROKEN as error:
+            self._container = None
+            raise self._fail(f"{self.path}: cannot be opened again ({_said(error)})") from None
+        self._start, self._decoded = key, self._frames(packets)
 
-    def _frames(self, container: InputContainer) -> Iterator[tuple[int, av.VideoFrame]]:
+    def _packets_from(self, container: InputContainer, key: int) -> Iterator[av.Packet] | None:
+        """The packets from this keyframe on; None where the container does not get there.
+
+        Where a container has no index (MPEG-TS) it lands somewhere near, so what comes before the keyframe is passed over, and
+        if it landed behind, it is sent some keyframes further back.
+        """
+        if key == 0:
+            return _packets(container, self._stream, self._fail)
+        pts, keys = self._packets.pts, self._packets.keys
+        nth = int(np.searchsorted(keys, key))
+        for back in (0, 1, 4):
+            try:
+                container.seek(int(pts[keys[max(0, nth - back)]]), stream=self._stream)
+            except _BROKEN:  # it cannot seek
+                return None
+            packets = _packets(container, self._stream, self._fail)
+            for packet in packets:
+                if packet.pts == pts[key]:
+                    return chain((packet,), packets)
+                if packet.dts is not None and packet.dts > pts[key]:
+                    break
+        return None
+
+    def _frames(self, packets: Iterable[av.Packet]) -> Iterator[tuple[int, av.VideoFrame | None]]:
+        """Numbers and frames; None for one that is damaged, or rests on one: decoders fill gaps in and say nothing."""
         numbers = count()
         context = self._stream.codec_context
         may_skip = context.name in _EXACT_NONREF and not self._packets.counted
-        for packet in _packets(container, self._stream, self._fail):
+        spoiled = False
+        for packet in packets:
             if may_skip:
                 passed_over = packet.pts is not None and packet.pts < self._wanted_pts
                 context.skip_frame = "NONREF" if passed_over else "DEFAULT"
+            spoiled = spoiled or packet.is_corrupt
             try:
                 frames = packet.decode()
             except _BROKEN as error:
                 self._fail(f"{self.path}: damaged at {_seconds(packet):.1f} s ({_said(error)})")
+                spoiled = True
                 continue
             for frame in frames:
                 self.num_decoded += 1
+                spoiled = frame.is_corrupt or (spoiled and not frame.key_frame)
                 number = next(numbers) if self._packets.counted else self._number(frame.pts)
                 if number is not None:
-                    yield number, frame
+                    yield number, None if spoiled else frame
 
     def _number(self, pts: int | None) -> int | None:
         """The number of the frame shown at this time; None for one that an edit list cuts away."""
@@ -139,39 +175,40 @@ class Video:
         i = int(np.searchsorted(self._packets.pts, pts))
         return i if i < len(self) and self._packets.pts[i] == pts else None
 
-    def _fail(self, error: str) -> None:
+    def _fail(self, error: str) -> UnreadableError:
         if self.info.status == "ok":
             self.info = replace(self.info, status="partial", error=error)
+        return UnreadableError(error)
 
 
 def index_packets(path: Path, *, source: str, name: str, licence: str | None = None) -> PacketIndex:
     """List the packets of the best video stream, decoding nothing. Raises UnreadableError where there are none."""
     faults: list[str] = []
-    pts, is_key, num_missing = array("q"), array("b"), 0
+    pts, is_key, end = array("q"), array("b"), 0
     try:
         container, stream = _open(path)
         for packet in _packets(container, stream, faults.append):
-            if packet.is_discard or packet.is_corrupt or not packet.size:
-                continue
-            if packet.pts is None:
-                num_missing += 1
-            pts.append(0 if packet.pts is None else packet.pts)
-            is_key.append(packet.is_keyframe)
+            if packet.is_corrupt:
+                faults.append(f"{path}: damaged at {_seconds(packet):.1f} s")
+            elif packet.size and not packet.is_discard:
+                pts.append(_NO_TIME if packet.pts is None else packet.pts)
+                is_key.append(packet.is_keyframe)
+                end = max(end, (packet.pts or 0) + (packet.duration or 0))
     except _BROKEN as error:
         raise UnreadableError(f"{path}: not a video that can be decoded ({_said(error)})") from None
     if not pts:
         raise UnreadableError(f"{path}: holds no video frames; the file may be cut short")
     rate = float(stream.average_rate or stream.guessed_rate or 25)
-    order = np.argsort(pts, kind="stable")
-    times = np.frombuffer(pts, np.int64)[order]
-    counted = num_missing > 0 or bool((np.diff(times) == 0).any())
+    unit_s = float(stream.time_base or 1)
+    times, keys = _frames_of(np.frombuffer(pts, np.int64), np.frombuffer(is_key, np.int8))
+    has_clock = 3 * len(times) >= len(pts)
+    times_s = (times - times[0]) * unit_s if has_clock else np.arange(len(pts)) / rate
+    if has_clock:
+        faults += _ends_early(path, container, stream, (end - int(times[0])) * unit_s + 1 / rate)
+    # AVI holds the times of decoding only: where frames are reordered, they come out by count
+    counted = not has_clock or (container.format.name == "avi" and stream.codec_context.has_b_frames)
     if counted:
-        times, order = np.arange(len(pts)), np.arange(len(pts))
-    times_s = times / rate if counted else (times - times[0]) * float(stream.time_base or 1)
-    keys = np.flatnonzero(np.frombuffer(is_key, np.int8)[order])
-    announced_s = (container.duration or 0) / 1e6
-    if not faults and times_s[-1] + 2 / rate < 0.95 * announced_s - 1:
-        faults.append(f"{path}: ends at {times_s[-1]:.1f} s of {announced_s:.1f} s; the file may be cut short")
+        times, keys = np.arange(len(times_s)), np.array([0])
     context = stream.codec_context
     info = SceneInfo(
         source=source,
@@ -184,18 +221,42 @@ def index_packets(path: Path, *, source: str, name: str, licence: str | None = N
         fps=rate,
         width_px=context.width,
         height_px=context.height,
-        num_frames=len(times),
+        num_frames=len(times_s),
         licence=licence,
     )
-    keys = keys if len(keys) and keys[0] == 0 else np.insert(keys, 0, 0)
     return PacketIndex(pts=times, keys=keys, counted=counted, info=info, times_s=times_s)
+
+
+def _ends_early(path: Path, container: InputContainer, stream: av.VideoStream, end_s: float) -> list[str]:
+    """What is wrong if the packets end before the header says. Where only the whole file has a length, sound may be longer."""
+    own_s = float((stream.duration or 0) * (stream.time_base or 1))
+    if container.format.name == "avi" and stream.average_rate:  # its duration is that of what is there
+        own_s = float(stream.frames / stream.average_rate)
+    announced_s = own_s or (container.duration or 0) / 1e6
+    slack_s = 0.25 + 0.01 * announced_s if own_s or len(container.streams) == 1 else 1 + 0.05 * announced_s
+    if end_s >= announced_s - slack_s:
+        return []
+    return [f"{path}: ends at {end_s:.1f} s of {announced_s:.1f} s; the file may be cut short"]
+
+
+def _frames_of(
+    pts: Int64[np.ndarray, " p"], is_key: Int8[np.ndarray, " p"]
+) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " k"]]:
+    """Times of the frames in the order they are shown, and the numbers of the keyframes, the first of them 0.
+
+    A packet without a time of its own is no frame, but the second field of one, as camcorders write them to MPEG-TS.
+    """
+    times, first = np.unique(pts[pts != _NO_TIME], return_index=True)
+    return times, np.union1d([0], np.flatnonzero(is_key[pts != _NO_TIME][first]))
 
 
 def _open(path: Path) -> tuple[InputContainer, av.VideoStream]:
     container = av.open(f"file:{path}", metadata_errors="replace")  # file: or a colon in the name reads as a protocol
     stream = container.streams.best("video")
-    if not isinstance(stream, av.VideoStream) or stream.codec_context.name in _TEXT_AS_PICTURES:
+    if not isinstance(stream, av.VideoStream) or (stream.codec_context and stream.codec_context.name in _TEXT_AS_PICTURES):
         raise ValueError("no video in it")
+    if stream.codec_context is None:
+        raise ValueError("a codec that is not known here")
     stream.codec_context.thread_count = 1  # the workers are the parallelism
     return container, stream
 
@@ -216,9 +277,15 @@ def _packets(container: InputContainer, stream: av.VideoStream, fail: Callable[[
         yield packet
 
 
+def _pixel_aspect(stream: av.VideoStream) -> float:
+    """Width of a pixel over its height; 1 where the stream says nothing, or what no camera records."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return aspect if 1 / 4 <= aspect <= 4 else 1.0
+
+
 def _seconds(packet: av.Packet) -> float:
     return float((packet.pts or 0) * (packet.time_base or 0))
 
 
 def _said(error: Exception) -> str:
-    return (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,103 @@
+"""What is held against a pair, and whether it is stored."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from twoview.curation.verdicts import judge, perceptual_hash, sharpness
+from twoview.schema import REASONS, Match, Pair, View
+
+BAND = (0.5, 0.7)
+
+
+def view(index: int) -> View:
+    return View(frame_id=f"s/n/{index}", index=index, time_s=None, jpeg=b"", image=np.zeros((8, 8, 3), np.uint8), crop=(0, 0, 8, 8))
+
+
+def pair(overlap: float | None = None, failure: str = "", **more: Any) -> Pair:
+    match = Match(found=not failure, failure=failure, overlap_ab=overlap, overlap_ba=None if overlap is None else 1.0)
+    values = {"a": view(0), "b": view(1), "match": match} | more
+    return Pair(source="s", scene="n", group="g", index_a=0, index_b=1, **values)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "reasons"),
+    [
+        (0.0, ("overlap_low",)),
+        (0.4999, ("overlap_low",)),
+        (0.5, ()),
+        (0.6, ()),
+        (0.7, ()),
+        (0.7001, ("overlap_high",)),
+        (1.0, ("overlap_high",)),
+    ],
+)
+def test_both_ends_of_the_band_are_allowed(overlap: float, reasons: tuple[str, ...]) -> None:
+    judged = judge(pair(overlap), BAND, BAND)
+    assert judged.reasons == reasons
+    assert judged.kept == judged.store == (not reasons)
+
+
+@pytest.mark.parametrize(("overlap", "stored"), [(0.39, False), (0.4, True), (0.6, True), (0.8, True), (0.81, False)])
+def test_the_band_of_store_is_stored(overlap: float, stored: bool) -> None:
+    assert judge(pair(overlap), BAND, (0.4, 0.8)).store == stored
+
+
+def test_the_smaller_direction_counts() -> None:
+    swapped = Match(found=True, overlap_ab=1.0, overlap_ba=0.3)
+    assert judge(pair(match=swapped), BAND, BAND).reasons == ("overlap_low",)
+
+
+@pytest.mark.parametrize("failure", ["few_matches", "no_homography", "flipped_homography", "few_inliers"])
+def test_what_was_not_found_keeps_its_reason(failure: str) -> None:
+    """And is never stored, however wide the band; filters are not asked."""
+    judged = judge(pair(failure=failure), BAND, (0.0, 1.0), (lambda _: 1 / 0,))
+    assert (judged.reasons, judged.store) == ((failure,), False)
+
+
+@pytest.mark.parametrize("match", [Match(found=False), Match(found=True), Match(found=True, overlap_ab=0.6)])
+def test_no_overlap_and_no_word_why(match: Match) -> None:
+    judged = judge(pair(match=match), BAND, (0.0, 1.0))
+    assert (judged.reasons, judged.store) == (("no_homography",), False)
+
+
+def test_an_estimators_own_word_is_no_reason_of_the_closed_set() -> None:
+    assert set(judge(pair(failure="too dark"), BAND, BAND).reasons) <= set(REASONS)
+
+
+@pytest.mark.parametrize("lost", ["a", "b"])
+def test_a_frame_that_cannot_be_read(lost: str) -> None:
+    judged = judge(pair(0.6, **{lost: None, "match": None}), BAND, (0.0, 1.0))
+    assert (judged.reasons, judged.store) == (("unreadable",), False)
+
+
+def test_every_filter_is_asked_and_the_band_too() -> None:
+    """Every verdict on a pair is there; a filter's own word becomes user_filter, once; what a filter refuses is not stored."""
+    filters = (lambda p: "too dark", lambda p: "", lambda p: "few_inliers", lambda p: "too green")
+    judged = judge(pair(0.9), BAND, (0.0, 1.0), filters)
+    assert judged.reasons == ("user_filter", "few_inliers", "overlap_high")
+    assert not judged.store
+
+
+def test_sharpness_falls_with_blur() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    assert sharpness(np.full_like(image, 90)) == 0
+    assert sharpness(image) > 10 * sharpness(cv2.GaussianBlur(image, (9, 9), 3))
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> int:
+    """Bits in which the hashes of two pictures differ."""
+    return (int(perceptual_hash(a), 16) ^ int(perceptual_hash(b), 16)).bit_count()
+
+
+def test_perceptual_hash_is_near_for_alike_and_far_for_others() -> None:
+    rng = np.random.default_rng(0)
+    a, b = (cv2.resize(rng.integers(0, 256, (8, 8, 3), np.uint8), (128, 128), interpolation=cv2.INTER_CUBIC) for _ in range(2))
+    jpeg = cv2.imdecode(cv2.imencode(".jpg", a, [cv2.IMWRITE_JPEG_QUALITY, 40])[1], cv2.IMREAD_COLOR)
+    assert len(perceptual_hash(a)) == 16
+    assert distance(a, a) == 0
+    assert distance(a, jpeg) <= 6
+    assert distance(a, cv2.resize(a, (96, 96), interpolation=cv2.INTER_AREA)) <= 6
+    assert distance(a, b) > 16
