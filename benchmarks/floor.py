@@ -141,9 +141,8 @@ def main() -> None:
             taken = []
             for k in range(REPEATS):
                 out, stored = folder / f"{name}-{k}", folder / f"{name}-{k}-stored"
-                taken.append(
-                    [cpu_s(partial(floor, path)), cpu_s(partial(whole, path, out)), cpu_s(partial(whole, path, stored, (0, 1)))]
-                )
+                works = partial(floor, path), partial(whole, path, out), partial(whole, path, stored, (0, 1))
+                taken.append([cpu_s(work) for work in works])
             columns = np.array(taken).T
             ratios[name] = median(columns[1] / columns[0])
             words = f"{name:10}{median(columns[0]):8.2f}"

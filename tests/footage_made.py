@@ -72,10 +72,10 @@ def field_coded_h264(num_frames: int, size: int = 32) -> list[bytes]:
     No encoder at hand does this, so it is written by hand from ITU-T H.264, of uncompressed macroblocks only. The upper field
     of frame k is grey of level 20 + 10 k, the lower one of 220.
     """
-    parameters = _nal(0x67, "{:08b}{:08b}{:08b}".format(77, 0, 30) + "11" + "011" + "010" + "0" + _ue(size // 16 - 1)
-                      + _ue(size // 32 - 1) + "0" + "0" + "1" + "0" + "0")  # fmt: skip
-    parameters += _nal(0x68, "11" + "0" + "0" + "111" + "0" + "00" + "11" + "1" + "1" + "0" + "0")
-    start = _nal(0x09, "111100001"[:7])
+    profile_and_level = f"{77:08b}{0:08b}{30:08b}"
+    sequence = profile_and_level + "11" + "011" + "010" + "0" + _ue(size // 16 - 1) + _ue(size // 32 - 1) + "00100"
+    parameters = _nal(0x67, sequence) + _nal(0x68, "11" + "00" + "111" + "000" + "11" + "1100")
+    start = _nal(0x09, "111")
     fields: list[bytes] = []
     for k in range(num_frames):
         upper = "1" + _ue(7) + "1" + "0000" + "10" + _ue(k % 2) + "00" + "1" + _ue(1)

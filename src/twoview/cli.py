@@ -232,7 +232,7 @@ def curate_to(
     _print_summary(summary, out)
     print(f"in {time.monotonic() - started:.1f} s")
     if not summary.num_kept and share == (1, 1):  # a share of an array job may well keep nothing
-        print(_advice(summary), file=sys.stderr)
+        print(_advice(summary, config), file=sys.stderr)
         return SOME_UNREADABLE if summary.errors else NOTHING_KEPT
     return SOME_UNREADABLE if summary.errors else DONE
 
@@ -255,22 +255,32 @@ def _print_summary(summary: "Summary", out: Path) -> None:
         print(f"and {len(summary.errors) - shown:,} more inputs with faults, each in {out / 'scenes'}")
 
 
-_ADVICE = {
-    "overlap_high": "they look too alike: try frames further apart (--propose.seconds 2) or a higher band (--overlap 0.5:0.9)",
-    "overlap_low": "they share too little: try frames closer together (--propose.seconds 0.5) or a lower band (--overlap 0.3:0.7)",
-    "unreadable": "the frames cannot be read: see the errors above",
-}
-
-
-def _advice(summary: "Summary") -> str:
+def _advice(summary: "Summary", config: "CurateConfig") -> str:
     """Which reason refused most, and what to try."""
+    if summary.inputs.get("unreadable") == sum(summary.inputs.values()):
+        return "nothing kept: none of the inputs can be read, see the errors above"
+    closer, apart = _spacing(config, 0.5), _spacing(config, 2)
+    every = "--recipe consecutive" if hasattr(config.propose, "seconds") else ""
     if not summary.num_pairs:
-        return "nothing kept: no scene has two frames to pair. A shorter interval may find some (--propose.seconds 0.2)"
+        return f"nothing kept: no scene has two frames to pair{f'; try frames closer together ({closer})' if closer else ''}"
     reason = next(iter(summary.reasons), "")
-    hint = _ADVICE.get(
-        reason, "the pairs do not match: pair frames closer together (--propose.seconds 0.5, or --recipe consecutive)"
-    )
-    return f"nothing kept: {reason} refused {summary.reasons.get(reason, 0):,} of {summary.num_pairs:,}; {hint}"
+    why, flags = {
+        "overlap_high": ("they look too alike", {"frames further apart": apart, "a higher band": "--overlap 0.5:0.9"}),
+        "overlap_low": ("they share too little", {"frames closer together": closer, "a lower band": "--overlap 0.3:0.7"}),
+        "unreadable": ("see the errors above", {}),
+        "user_filter": ("see your own filters", {}),
+    }.get(reason, ("they do not match", {"frames closer together": closer, "every frame": every}))
+    tries = " or ".join(f"{what} ({flag})" for what, flag in flags.items() if flag)
+    words = f"nothing kept: {reason} refused {summary.reasons.get(reason, 0):,} of {summary.num_pairs:,}; {why}"
+    return f"{words}: try {tries}" if tries else words
+
+
+def _spacing(config: "CurateConfig", factor: float) -> str:
+    """The flag for frames so many times further apart; '' where the proposer has none, or cannot go closer."""
+    seconds, step = (getattr(config.propose, name, None) for name in ("seconds", "step"))
+    if seconds:
+        return f"--propose.seconds {seconds * factor:g}"
+    return f"--propose.step {int(step * factor)}" if step and step * factor >= 1 else ""
 
 
 class _progress:  # noqa: N801 - a context manager

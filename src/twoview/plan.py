@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import BrokenDatasetError, ConfigError, UnreadableError
-from .schema import Proposer, SceneInfo, Source
+from .schema import Proposer, Scene, SceneInfo, Source, iter_groups
 from .shards import finished_parts, schema_of, table_bytes, write_whole
 
 MIN_PART_COST, MAX_PART_COST = 24.0, 10_000.0
@@ -115,7 +115,7 @@ def _survey(source: Source, name: str, propose: Proposer) -> Slice:
     error = ""
     try:
         scene = source.open(name)
-        num_frames, num_candidates = len(scene), sum(1 for _ in propose(scene))
+        num_frames, num_candidates = len(scene), _num_groups(propose, scene)
     except UnreadableError as unreadable:
         error = str(unreadable)
     return Slice(
@@ -132,6 +132,16 @@ def _survey(source: Source, name: str, propose: Proposer) -> Slice:
         licence=info.licence,
         error=error,
     )
+
+
+def _num_groups(propose: Proposer, scene: Scene) -> int:
+    """How many groups there are. Raises ConfigError for one that no slice would hold: it would be lost in silence."""
+    num = 0
+    for num, group in enumerate(iter_groups(propose(scene)), 1):  # noqa: B007 - the last is the answer
+        if group.pairs and not 0 <= group.pairs[0][0] < len(scene):
+            who, last = type(propose).__name__, len(scene) - 1
+            raise ConfigError(f"{who} proposes frame {group.pairs[0][0]} of {scene.name}, which has frames 0 to {last}")
+    return num
 
 
 def read_plan(out: Path) -> Plan | None:

@@ -43,8 +43,10 @@ def curate_recipe(name: str) -> CurateConfig:
     sys.path.insert(0, str(Path.cwd()))  # workers get the same path
     try:
         config = getattr(importlib.import_module(module_name.removesuffix(".py")), function_name)()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"--recipe {name}: {error}") from None
+    except ConfigError:
+        raise
+    except Exception as error:  # the user's own code: a typing error, a package that is missing
+        raise ConfigError(f"--recipe {name}: {type(error).__name__}: {error}") from error
     if not isinstance(config, CurateConfig):
         raise ConfigError(f"--recipe {name} gives a {type(config).__name__}, not a CurateConfig")
     return config

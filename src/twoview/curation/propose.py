@@ -29,7 +29,7 @@ class EverySeconds:
 
     def frames(self, scene: Scene) -> Int64[np.ndarray, " n"]:
         """Indices of the frames: for each multiple of the interval the first that is shown then or later."""
-        if scene.times_s is None:
+        if scene.times_s is None or len(scene) == 0:
             return np.arange(len(scene))
         ticks = np.arange(0.0, scene.times_s[-1] + 1e-3, self.seconds)
         return np.unique(np.searchsorted(scene.times_s, ticks - 1e-3))

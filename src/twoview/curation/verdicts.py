@@ -16,13 +16,14 @@ Band = tuple[float, float]
 def judge(pair: Pair, overlap: Band, store: Band, filters: tuple[Filter, ...] = ()) -> Pair:
     """The pair with every reason against it, and `store` set where its pixels are wanted.
 
-    A reason that is not one of REASONS becomes `user_filter`.
+    A reason that is not one of REASONS, a filter's or an estimator's own word, becomes `user_filter`.
     """
     if pair.a is None or pair.b is None or pair.match is None:
         return replace(pair, reasons=("unreadable",))
     match = pair.match
     if not match.found or match.overlap is None:
-        return replace(pair, reasons=(match.failure or "no_homography",))
+        failure = match.failure or "no_homography"
+        return replace(pair, reasons=(failure if failure in REASONS else "user_filter",))
     reasons = [reason for reason in (f(pair) for f in filters) if reason]
     reasons = [reason if reason in REASONS else "user_filter" for reason in reasons]
     in_store = store[0] <= match.overlap <= store[1] and not reasons

@@ -105,7 +105,7 @@ def _read_heic(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     try:
         return np.ascontiguousarray(np.asarray(pi_heif.open_heif(path, convert_hdr_to_8bit=True).to_pillow().convert("RGB")))
     except (OSError, ValueError, SyntaxError, EOFError) as error:
-        raise UnreadableError(f"{path}: {error}") from None
+        raise UnreadableError(f"{path}: {str(error).strip().splitlines()[0]}") from None
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:

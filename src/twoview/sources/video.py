@@ -11,6 +11,7 @@ import av.error
 import av.logging
 import numpy as np
 from av.container import InputContainer
+from av.video.frame import PictureType
 from jaxtyping import Float64, Int8, Int64
 
 from ..errors import UnreadableError
@@ -86,7 +87,7 @@ class Video:
         if self._container is None or index < self._at or far:
             self._jump(key if self._can_jump else 0)
         frame = self._forward(index)
-        if self._at > index and self._start > 0:  # what is marked a keyframe is not always enough to go on from: never again
+        if self._at > index and self._start > 0:  # the decoder left out what it could not make from there
             self._can_jump = False
             self._jump(0)
             frame = self._forward(index)
@@ -105,7 +106,8 @@ class Video:
         return self._in_hand if self._at == index else None
 
     def _jump(self, key: int) -> None:
-        """Decode from this keyframe on, or from the first where the container cannot go there."""
+        """Decode from this keyframe on. From the first where the container cannot go there, or where this is no full picture:
+        with gradual refresh (low-delay streams) a packet is marked that later frames only begin to recover from."""
         self._at, self._in_hand, self._decoded = -1, None, iter(())
         try:
             if self._container is None or key == 0:
@@ -120,6 +122,13 @@ class Video:
             self._container = None
             raise self._fail(f"{self.path}: cannot be opened again ({_said(error)})") from None
         self._start, self._decoded = key, self._frames(packets)
+        if key > 0 and not self._is_full_picture(key):
+            self._can_jump = False
+            self._jump(0)
+
+    def _is_full_picture(self, key: int) -> bool:
+        frame = self._forward(key)
+        return self._at == key and (frame is None or frame.pict_type not in (PictureType.P, PictureType.B))
 
     def _packets_from(self, container: InputContainer, key: int) -> Iterator[av.Packet] | None:
         """The packets from this keyframe on; None where the container does not get there.
