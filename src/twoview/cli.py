@@ -80,7 +80,7 @@ def _parse(arguments: type, args: Sequence[str], verb: str):  # noqa: ANN202 - a
         if stop.code != USAGE:  # --help, or a SIGTERM meanwhile
             raise
         lines = [line.strip("╭╮╰╯│─ ") for line in said.getvalue().splitlines()]
-        words = " ".join(line for line in lines[1:] if line).partition(" For full helptext")[0]
+        words = " ".join(line for line in lines[1:] if line.strip("-")).partition(" For full helptext")[0]
         raise ConfigError(f"{words} (twoview {verb} --help lists the flags)") from None
 
 

@@ -117,9 +117,9 @@ shards.write_whole = lambda path, data: {KILLED} if path.parent.name == 'scenes'
 write = shards.write_whole
 shards.write_whole = lambda path, data: {KILLED} if path.parent.name == 'manifest' and '3' in path.name else write(path, data)
 """,
-    "in a part that stores nothing": f"""
+    "with the manifest of a part that stores nothing": f"""
 write = shards.write_whole
-shards.write_whole = lambda path, data: {KILLED} if path.parent.name == 'manifest' and '1' in path.name else write(path, data)
+shards.write_whole = lambda path, data: (write(path, data), path.parent.name == 'manifest' and '1' in path.name and {KILLED})
 """,
     "with the manifest written aside": f"""
 Path.replace = lambda path, to: {KILLED} if to.parent.name == 'manifest' and '3' in to.name else os.replace(path, to)
@@ -232,6 +232,25 @@ def test_stopped_before_the_plan(footage: list[Path], tmp_path: Path) -> None:
     assert finish(process) == (130, "")
 
 
+def test_stopped_while_a_worker_starts(footage: list[Path], tmp_path: Path) -> None:
+    """Ctrl-C reaches an interpreter that has not come to its first line of ours."""
+    at_once = """
+from multiprocessing.process import BaseProcess
+begin = BaseProcess.start
+def start(self):
+    begin(self)
+    time.sleep(0.08)
+    try:
+        os.killpg(0, signal.SIGINT)
+    finally:
+        time.sleep(0.3)  # time to wail
+BaseProcess.start = start
+"""
+    process = start(driver(tmp_path, at_once), "curate", *footage, "--workers", 2, "--out", tmp_path / "pairs")
+    assert finish(process) == (130, "")
+    assert not (tmp_path / "pairs").exists()
+
+
 @pytest.mark.slow
 def test_only_the_parent_is_killed(footage: list[Path], dataset: Path, tmp_path: Path) -> None:
     """Its workers notice at their next pair and leave; their locks hold nobody up."""
@@ -250,7 +269,7 @@ curate.OpenScene._view = _view
     process.kill()
     assert curate(footage, out) == 0  # waits for a part that is still held
     wait_for(lambda: not any(map(lives, crew)))
-    finish(process)
+    assert finish(process) == (-signal.SIGKILL, "")
     assert_whole(out, dataset)
 
 

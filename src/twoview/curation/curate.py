@@ -123,7 +123,7 @@ def curate_part(
                 raise
             except Exception as error:  # a user's proposer, estimator or filter
                 words = f"{piece.scene}: {type(error).__name__}: {error}. Finished parts are kept"
-                raise TwoviewError(f"{words}\n{traceback.format_exc()}") from error
+                raise TwoviewError(f"{words}\n{traceback.format_exc().rstrip()}") from error
             pairs, kept, stored = counts
             shard.write_scene(
                 SceneRow.of(

@@ -1,5 +1,6 @@
 """A video as a scene: any container and codec that PyAV decodes, each frame decoded once, read forwards."""
 
+import math
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -36,6 +37,8 @@ class PacketIndex:
     """Presentation times in `time_base` seconds, ascending; 0, 1, 2 ... where `counted`."""
     keys: Int64[np.ndarray, " k"]
     """Numbers of the keyframes, the first is 0; only that one where `counted`."""
+    suspects: frozenset[int]
+    """Times of packets that are marked as damaged, and of those right after them: in MPEG-TS the mark comes one too early."""
     counted: bool
     """True: packets carry no usable times, so frames are counted from the start and never jumped to."""
     info: SceneInfo
@@ -61,9 +64,10 @@ class Video:
         self._can_jump = not self._packets.counted
         self._container: InputContainer | None = None
         self._decoded: Iterator[tuple[int, av.VideoFrame | None]] = iter(())
-        self._start = 0
         self._at = -1
         self._in_hand: av.VideoFrame | None = None
+        self._missing = range(0)
+        """Frames that were wanted, or lie behind one, and did not come before the one in hand: no use in trying again."""
         self._wanted_pts = 0
         self._last: Frame | None = None
         self.num_decoded = 0
@@ -84,13 +88,10 @@ class Video:
         self._wanted_pts = int(self._packets.pts[index])
         key = int(self._packets.keys[np.searchsorted(self._packets.keys, index, "right") - 1])
         far = self._can_jump and key > self._at and index - self._at > self._packets.keyframe_interval
-        if self._container is None or index < self._at or far:
+        back = index < self._at and index not in self._missing
+        if self._container is None or back or far:
             self._jump(key if self._can_jump else 0)
         frame = self._forward(index)
-        if self._at > index and self._start > 0:  # the decoder left out what it could not make from there
-            self._can_jump = False
-            self._jump(0)
-            frame = self._forward(index)
         if frame is None:
             raise self._fail(f"{self.path}: frame {index} cannot be decoded")
         try:
@@ -103,12 +104,12 @@ class Video:
         """Decode up to this frame: None where it is missing or damaged. The next one there is stays in hand."""
         while self._at < index:
             self._at, self._in_hand = next(self._decoded, (len(self), None))
+            self._missing = range(index, self._at)
         return self._in_hand if self._at == index else None
 
     def _jump(self, key: int) -> None:
-        """Decode from this keyframe on. From the first where the container cannot go there, or where this is no full picture:
-        with gradual refresh (low-delay streams) a packet is marked that later frames only begin to recover from."""
-        self._at, self._in_hand, self._decoded = -1, None, iter(())
+        """Decode from this keyframe on, or from the first where that leads nowhere."""
+        self._at, self._in_hand, self._decoded, self._missing = -1, None, iter(()), range(0)
         try:
             if self._container is None or key == 0:
                 self._container, self._stream = _open(self.path)
@@ -121,12 +122,14 @@ class Video:
         except _BROKEN as error:
             self._container = None
             raise self._fail(f"{self.path}: cannot be opened again ({_said(error)})") from None
-        self._start, self._decoded = key, self._frames(packets)
+        self._decoded = self._frames(packets)
         if key > 0 and not self._is_full_picture(key):
             self._can_jump = False
             self._jump(0)
 
     def _is_full_picture(self, key: int) -> bool:
+        """Whether the first frame after a jump is what its packet promised. Streams of gradual refresh mark packets from which
+        pictures only begin to recover, and an AVI without its index marks packets at random."""
         frame = self._forward(key)
         return self._at == key and (frame is None or frame.pict_type not in (PictureType.P, PictureType.B))
 
@@ -154,28 +157,36 @@ class Video:
         return None
 
     def _frames(self, packets: Iterable[av.Packet]) -> Iterator[tuple[int, av.VideoFrame | None]]:
-        """Numbers and frames; None for one that is damaged, or rests on one: decoders fill gaps in and say nothing."""
-        numbers = count()
-        context = self._stream.codec_context
-        may_skip = context.name in _EXACT_NONREF and not self._packets.counted
-        spoiled = False
-        for packet in packets:
+        """Numbers and frames; None for one that is damaged, and for those after it until the next sound keyframe: decoders
+        fill in what is missing and say nothing."""
+        counted, suspects = self._packets.counted, self._packets.suspects
+        context, numbers = self._stream.codec_context, count()
+        may_skip = context.name in _EXACT_NONREF and not counted
+        damage = sound = -math.inf  # when the last damage is shown that is known of, and the last keyframe that is whole
+        for order, packet in enumerate(packets):
             if may_skip:
                 passed_over = packet.pts is not None and packet.pts < self._wanted_pts
                 context.skip_frame = "NONREF" if passed_over else "DEFAULT"
-            spoiled = spoiled or packet.is_corrupt
+            shown = order if counted or packet.pts is None else packet.pts
+            if packet.pts in suspects:
+                damage = max(damage, shown)
             try:
                 frames = packet.decode()
             except _BROKEN as error:
                 self._fail(f"{self.path}: damaged at {_seconds(packet):.1f} s ({_said(error)})")
-                spoiled = True
+                damage = max(damage, shown)
                 continue
             for frame in frames:
                 self.num_decoded += 1
-                spoiled = frame.is_corrupt or (spoiled and not frame.key_frame)
-                number = next(numbers) if self._packets.counted else self._number(frame.pts)
+                shown = order if counted or frame.pts is None else frame.pts
+                whole = not frame.is_corrupt and frame.pts not in suspects
+                if not whole:
+                    damage = max(damage, shown)
+                elif frame.key_frame:
+                    sound = shown
+                number = next(numbers) if counted else self._number(frame.pts)
                 if number is not None:
-                    yield number, None if spoiled else frame
+                    yield number, frame if whole and (frame.key_frame or damage <= sound) else None
 
     def _number(self, pts: int | None) -> int | None:
         """The number of the frame shown at this time; None for one that an edit list cuts away."""
@@ -194,12 +205,17 @@ def index_packets(path: Path, *, source: str, name: str, licence: str | None = N
     """List the packets of the best video stream, decoding nothing. Raises UnreadableError where there are none."""
     faults: list[str] = []
     pts, is_key, end = array("q"), array("b"), 0
+    suspects: set[int] = set()
+    last_is_corrupt = False
     try:
         container, stream = _open(path)
         for packet in _packets(container, stream, faults.append):
             if packet.is_corrupt:
                 faults.append(f"{path}: damaged at {_seconds(packet):.1f} s")
-            elif packet.size and not packet.is_discard:
+            if (packet.is_corrupt or last_is_corrupt) and packet.pts is not None:
+                suspects.add(packet.pts)
+            last_is_corrupt = packet.is_corrupt
+            if packet.size and not packet.is_discard:
                 pts.append(_NO_TIME if packet.pts is None else packet.pts)
                 is_key.append(packet.is_keyframe)
                 end = max(end, (packet.pts or 0) + (packet.duration or 0))
@@ -233,14 +249,12 @@ def index_packets(path: Path, *, source: str, name: str, licence: str | None = N
         num_frames=len(times_s),
         licence=licence,
     )
-    return PacketIndex(pts=times, keys=keys, counted=counted, info=info, times_s=times_s)
+    return PacketIndex(pts=times, keys=keys, suspects=frozenset(suspects), counted=counted, info=info, times_s=times_s)
 
 
 def _ends_early(path: Path, container: InputContainer, stream: av.VideoStream, end_s: float) -> list[str]:
     """What is wrong if the packets end before the header says. Where only the whole file has a length, sound may be longer."""
     own_s = float((stream.duration or 0) * (stream.time_base or 1))
-    if container.format.name == "avi" and stream.average_rate:  # its duration is that of what is there
-        own_s = float(stream.frames / stream.average_rate)
     announced_s = own_s or (container.duration or 0) / 1e6
     slack_s = 0.25 + 0.01 * announced_s if own_s or len(container.streams) == 1 else 1 + 0.05 * announced_s
     if end_s >= announced_s - slack_s:
