@@ -31,7 +31,7 @@ class Paper:
     ratio: float = 0.7
     """A match's nearest neighbour must be closer than this times the second nearest."""
     ransac_px: float = 5.0
-    """RANSAC's threshold, in px of a picture 224 px high; it grows with the stored picture."""
+    """RANSAC's threshold, in px of a picture whose shorter side has 224; it grows with the stored picture."""
     min_inliers: int = 20
     """Fewer matches that agree with the homography, and the pair counts as not matched."""
     grid: int = 14
@@ -53,7 +53,7 @@ class Paper:
 
     def measure(self, a: Features, b: Features, /) -> Match:
         """Overlap in both directions, patch correspondences and inliers; see schema.Match."""
-        seen = _agree(a, b, self.ratio, self.ransac_px * a.size[0] / REFERENCE_PX, self.matcher)
+        seen = _agree(a, b, self.ratio, self.ransac_px * min(a.size) / REFERENCE_PX, self.matcher)
         h = seen.homography
         if h is None:
             return seen.match("few_matches" if seen.num_matches < MIN_MATCHES else "no_homography")
@@ -159,5 +159,7 @@ def _agree(a: Features, b: Features, ratio: float, ransac_px: float, matcher: Li
     h, inlier = None, None
     if len(points) >= MIN_MATCHES:
         h, inlier = cv2.findHomography(points[:, :2], points[:, 2:], cv2.RANSAC, ransac_px)
+    if h is not None:
+        h = h / h[2, 2]  # RANSAC's last entry is now and then 1 less 1e-16
     inliers = points[:0] if h is None or inlier is None else points[inlier.ravel().astype(bool)]
     return _Agreement(a=a, b=b, num_matches=len(points), homography=h, points=inliers)
