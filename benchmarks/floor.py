@@ -135,7 +135,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         whole(copy(folder / "warm.mp4", KITCHEN, num=20), folder / "warm")
-        print(f"CPU seconds, every {STEP}nd frame, {REPEATS} repeats in turn\n")
+        print(f"CPU seconds, frames {STEP} apart, {REPEATS} repeats in turn\n")
         print(f"{'':10}{'floor':>8}{'curate':>8}{'ratio':>7}{'range':>15}{'all stored':>13}{'ratio':>7}{'range':>15}")
         for name, path in videos(folder).items():
             taken = []
