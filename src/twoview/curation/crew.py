@@ -72,4 +72,7 @@ def _boot(pipe: Connection, parent: int) -> None:
     from .engine import serve
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # from here on it has a part to give back
-    serve(pipe, parent)
+    try:
+        serve(pipe, parent)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the part is given back or finished: a late one need not be told in words
