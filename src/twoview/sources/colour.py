@@ -13,6 +13,8 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Colorspace
 from jaxtyping import UInt8
 
+Upright = Callable[[np.ndarray], np.ndarray]
+"""Turns and mirrors a picture."""
 PQ, HLG = 16, 18
 """Transfer characteristics of ITU-T H.273: SMPTE ST 2084 and ARIB STD-B67, the two curves phones record HDR with."""
 _BT601, _BT709, _BT2020 = 5, 1, 9
@@ -22,20 +24,20 @@ REFERENCE_WHITE_NITS = 203.0
 """The brightness of a white sheet of paper in HDR footage, by ITU-R BT.2408."""
 
 
-def to_rgb(frame: av.VideoFrame, pixel_aspect: float = 1.0) -> UInt8[np.ndarray, "h w 3"]:
+def to_rgb(frame: av.VideoFrame, pixel_aspect: float = 1.0, upright: Upright | None = None) -> UInt8[np.ndarray, "h w 3"]:
     """The frame as RGB, upright, with square pixels; sRGB curve and primaries where it was HLG or PQ.
 
     The frame's own matrix and range are honoured; where it names none, the convention of players: BT.601 below 720 lines,
     BT.709 from there. Of an interlaced frame one field is kept, at full height: the two fields are two moments.
 
-    pixel_aspect: width of a pixel over its height.
+    pixel_aspect: width of a pixel over its height; upright: `orientation` of another frame of the stream.
     """
     width, height = frame.width, frame.height
     if pixel_aspect > 1:
         width = max(1, round(width * pixel_aspect))
     elif pixel_aspect < 1:
         height = max(1, round(height / pixel_aspect))
-    upright = _orientation(frame)
+    upright = upright or orientation(frame)
     trc = int(frame.color_trc)
     matrix, full = _matrix(frame), _is_full_range(frame)
     if frame.interlaced_frame:
@@ -67,8 +69,11 @@ def _is_full_range(frame: av.VideoFrame) -> bool:
     return int(frame.color_range) == int(ColorRange.JPEG) or frame.format.name.startswith("yuvj")
 
 
-def _orientation(frame: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
-    """The turn and mirror that the container's display matrix asks for."""
+def orientation(frame: av.VideoFrame) -> Upright:
+    """The turn and mirror that the container's display matrix asks for.
+
+    Ask once a stream: a frame whose side data was read holds itself, and stays in memory until Python looks for such rings.
+    """
     data = frame.side_data.get(SideData.DISPLAYMATRIX)  # pyright: ignore - its stub knows str keys only
     if data is None:
         return lambda image: image

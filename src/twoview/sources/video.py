@@ -17,7 +17,7 @@ from jaxtyping import Float64, Int8, Int64
 
 from ..errors import UnreadableError
 from ..schema import Frame, SceneInfo
-from .colour import to_rgb
+from .colour import Upright, orientation, to_rgb
 
 av.logging.set_level(av.logging.PANIC)  # what FFmpeg has to say comes back as exceptions and as `fault`
 
@@ -69,7 +69,7 @@ class Video:
         self._missing = range(0)
         """Frames that were wanted, or lie behind one, and did not come before the one in hand: no use in trying again."""
         self._wanted_pts = 0
-        self._last: Frame | None = None
+        self._upright: Upright | None = None
         self.num_decoded = 0
         """Frames the decoder has given so far: what reading has cost."""
 
@@ -79,12 +79,6 @@ class Video:
     def __getitem__(self, index: int) -> Frame:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path} has frames 0 to {len(self) - 1}, not {index}")
-        if self._last is None or index != self._at:
-            self._last = self._read(index)
-        return self._last
-
-    def _read(self, index: int) -> Frame:
-        self._last = None
         self._wanted_pts = int(self._packets.pts[index])
         key = int(self._packets.keys[np.searchsorted(self._packets.keys, index, "right") - 1])
         far = self._can_jump and key > self._at and index - self._at > self._packets.keyframe_interval
@@ -95,7 +89,8 @@ class Video:
         if frame is None:
             raise self._fail(f"{self.path}: frame {index} cannot be decoded")
         try:
-            image = to_rgb(frame, self._pixel_aspect)
+            self._upright = self._upright or orientation(frame)
+            image = to_rgb(frame, self._pixel_aspect, self._upright)
         except _BROKEN as error:
             raise self._fail(f"{self.path}: frame {index} cannot be converted ({_said(error)})") from None
         return Frame(id=f"{self.source}/{self.name}/{index:06d}", image=image)
