@@ -195,6 +195,8 @@ def _run_crew(job: Job, crew: Crew, num_left: int, tell: Callable[[Progress], No
                 worker.part = content
             elif kind == "progress":
                 tell(content)
+            elif kind == "done":
+                busy.remove(worker)
             elif kind == "error":
                 raise content
 
@@ -235,6 +237,7 @@ def serve(pipe: Connection, parent: int) -> None:
     try:
         sys.path[:] = pipe.recv()
         work(pipe.recv(), send)
+        send("done", None)
     except EOFError:
         return
     except TwoviewError as error:

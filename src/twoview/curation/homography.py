@@ -159,7 +159,7 @@ def _agree(a: Features, b: Features, ratio: float, ransac_px: float, matcher: Li
     h, inlier = None, None
     if len(points) >= MIN_MATCHES:
         h, inlier = cv2.findHomography(points[:, :2], points[:, 2:], cv2.RANSAC, ransac_px)
-    if h is not None:
+    if h is not None and h[2, 2]:
         h = h / h[2, 2]  # RANSAC's last entry is now and then 1 less 1e-16
     inliers = points[:0] if h is None or inlier is None else points[inlier.ravel().astype(bool)]
     return _Agreement(a=a, b=b, num_matches=len(points), homography=h, points=inliers)
