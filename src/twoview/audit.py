@@ -46,7 +46,7 @@ def dataset_plan(out: Path) -> Plan:
 def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None) -> Summary:
     """Counts over the finished parts, or over those of `parts`."""
     wanted = tuple(range(plan.num_parts)) if parts is None else parts
-    finished = [p for p in finished_parts(out) if p in set(wanted)]
+    finished = sorted(set(finished_parts(out)) & set(wanted))
     rows = read_manifest(out, finished, ["kept", "stored", "reasons", "overlap"])
     scenes = read_scenes(out, finished)
     reasons = Counter(r for refused in rows["reasons"].to_pylist() for r in refused)

@@ -90,8 +90,10 @@ def _parse(arguments: type, args: Sequence[str], verb: str):  # noqa: ANN202 - a
 def _curate(args: Sequence[str]) -> int:
     from .curation.crew import Crew
 
-    num_workers = 1 if {"-h", "--help", "--dry-run"} & set(args) else _int_or(_value_of(args, "--workers"), 0) or _num_processors()
-    with Crew(num_workers if num_workers > 1 else 0) as crew:  # they import while the flags are read and the plan is made
+    idle = {"-h", "--help", "--dry-run"} & set(args)
+    with Crew(
+        0 if idle else _crew_size(_int_or(_value_of(args, "--workers"), 0))
+    ) as crew:  # they import while the flags are read and the plan is made
         return _curate_with(crew, args)
 
 
@@ -99,6 +101,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
     import tyro
 
     from .curation.curate import Crop, CurateConfig
+    from .curation.verdicts import band_text
     from .recipes import curate_recipe
 
     recipe_name = _value_of(args, "--recipe") or "paper"
@@ -119,9 +122,9 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         """The dataset's folder: new, or of an earlier run of the same command."""
         recipe: str = recipe_name
         """A named configuration (see `twoview recipes`), or my_file:my_recipe. Its values are the defaults below."""
-        overlap: str = _band_text(base.overlap)
+        overlap: str = band_text(base.overlap)
         """Pairs are kept that overlap this much: LOW:HIGH, the smaller direction, both ends allowed."""
-        store: str | None = _band_text(base.store) if base.store else None
+        store: str | None = band_text(base.store) if base.store else None
         """Pairs are stored that overlap this much, kept or not, for a looser choice later. Default: as --overlap."""
         propose: type(base.propose) = field(  # pyright: ignore - so that a user's own fields are flags
             default_factory=lambda: base.propose
@@ -161,7 +164,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         base,
         propose=given.propose,
         estimator=given.estimator,
-        overlap=base.overlap if given.overlap == _band_text(base.overlap) else _band("--overlap", given.overlap),
+        overlap=base.overlap if given.overlap == band_text(base.overlap) else _band("--overlap", given.overlap),
         store=None if given.store is None else _band("--store", given.store),
         size=given.size,
         crop=given.crop,
@@ -218,14 +221,14 @@ def curate_to(
     if not job.parts:
         print(f"--parts {share[0]}/{share[1]}: none of the {job.plan.num_parts} parts falls to this share: {out}")
         return DONE
-    already = summarise(out, job.plan, job.parts).num_finished
+    already = summarise(out, job.plan, job.parts).num_finished  # reads them: one that is broken is named before the work
     if already:
         print(f"{already} of {len(job.parts)} parts were finished before", file=sys.stderr)
     try:
         with _progress(job) as tell:
             run(job, crew, tell)
     except (KeyboardInterrupt, SystemExit, TryLaterError):
-        done = summarise(out, job.plan, job.parts).num_finished
+        done = len(job.parts) - len(job.left)
         print(f"\nstopped: {done} of {len(job.parts)} parts are finished and kept; the same command goes on", file=sys.stderr)
         raise
     summary = summarise(out, job.plan, job.parts)
@@ -237,8 +240,10 @@ def curate_to(
     return SOME_UNREADABLE if summary.errors else DONE
 
 
-def _num_processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _crew_size(workers: int) -> int:
+    """Processes to start for --workers; 0 for one worker, which is this process."""
+    num = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return num if num > 1 else 0
 
 
 def _print_summary(summary: "Summary", out: Path) -> None:
@@ -350,10 +355,6 @@ def _seed(given: Any, base: "CurateConfig") -> int:
 
 def _int_or(text: str | None, default: int) -> int:
     return int(text) if text and text.isdecimal() else default
-
-
-def _band_text(band: tuple[float, float]) -> str:
-    return f"{band[0]:g}:{band[1]:g}"
 
 
 def _band(flag: str, text: str) -> tuple[float, float]:
@@ -522,7 +523,7 @@ def _demo(args: Sequence[str]) -> int:
         write_walk(video)
         print(f"made {video}")
     print(f"$ twoview curate {video} --out {out}")
-    with Crew(given.workers or _num_processors()) as crew:
+    with Crew(_crew_size(given.workers)) as crew:
         code = curate_to([video], curate_recipe("paper"), out, crew=crew)
     print(f"the dataset is in {out}; next: twoview audit {out}")
     return code

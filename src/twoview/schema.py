@@ -150,8 +150,6 @@ class Proposer(Protocol):
 class View:
     """A picture as it is stored: what is measured is what these bytes decode to."""
 
-    frame_id: str
-    index: int
     time_s: float | None
     jpeg: bytes
     image: UInt8[np.ndarray, "h w 3"]

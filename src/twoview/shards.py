@@ -13,7 +13,8 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -46,9 +47,13 @@ def key_of(pair_id: str) -> str:
     return hashlib.sha256(pair_id.encode()).hexdigest()[:16]
 
 
+def _present(hint: Any) -> Any:
+    """The type of a value that is there: X of `X | None`."""
+    return next(k for k in get_args(hint) if k is not type(None)) if type(None) in get_args(hint) else hint
+
+
 def _arrow_type(hint: Any) -> pa.DataType:
-    kinds = [k for k in get_args(hint) if k is not type(None)] if type(None) in get_args(hint) else [hint]
-    kind = kinds[0]
+    kind = _present(hint)
     if getattr(kind, "__origin__", None) is list:
         return pa.list_(_arrow_type(get_args(kind)[0]))
     return {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}[kind]
@@ -134,24 +139,26 @@ def table_bytes(rows: Sequence[Any], schema: pa.Schema, metadata: dict[str, str]
 def sample_json(row: Row) -> bytes:
     """A row as its sample carries it: every key, no nulls, floats with a point, reasons joined by commas."""
     values: dict[str, Any] = {}
-    hints = get_type_hints(Row)
-    for f in fields(Row):
-        if f.name in _WHERE:
-            continue
-        value = getattr(row, f.name)
-        kind = next((k for k in get_args(hints[f.name]) if k is not type(None)), hints[f.name])
-        element = (get_args(kind) or (kind,))[0]
-        if f.name == "reasons":
+    for name, element in _elements().items():
+        value = getattr(row, name)
+        if name == "reasons":
             value = ",".join(value)
         elif value is None:
-            length = {"homography": 9, "crop_a": 4, "crop_b": 4, "patch_grid": 2}.get(f.name)
+            length = {"homography": 9, "crop_a": 4, "crop_b": 4, "patch_grid": 2}.get(name)
             value = [_UNMEASURED[element]] * length if length else _UNMEASURED[element]
         elif isinstance(value, list):
             value = [element(v) for v in value]
         else:
             value = element(value)  # a user's estimator may say 1 for 1.0, or give NumPy's numbers
-        values[f.name] = value
+        values[name] = value
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+@lru_cache(maxsize=1)
+def _elements() -> dict[str, type]:
+    """Plain type of each of a row's values that a sample's JSON holds, or of the values in it where it is a list."""
+    hints = {name: _present(hint) for name, hint in get_type_hints(Row).items() if name not in _WHERE}
+    return {name: (get_args(kind) or (kind,))[0] for name, kind in hints.items()}
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
@@ -179,10 +186,6 @@ class ShardWriter:
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)
         return self
 
-    @property
-    def num_rows(self) -> int:
-        return len(self._rows)
-
     def write_row(self, row: Row) -> None:
         """A pair without pixels."""
         self._rows.append(row)
@@ -198,8 +201,8 @@ class ShardWriter:
                 entry = tarfile.TarInfo(f"{row.key}.{name}")  # mtime 0, uid 0, mode 0644
                 entry.size = len(data)
                 self._tar.addfile(entry, io.BytesIO(data))
-        where = {"shard": f"shards/{self.tar_path.name}", "offset": offset, "size": self._tar.offset - offset}
-        self._rows.append(Row(**(asdict(row) | where)))
+        size = self._tar.offset - offset
+        self._rows.append(replace(row, shard=f"shards/{self.tar_path.name}", offset=offset, size=size))
 
     def write_scene(self, scene: SceneRow) -> None:
         self._scenes.append(scene)

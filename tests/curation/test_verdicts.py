@@ -13,7 +13,7 @@ BAND = (0.5, 0.7)
 
 
 def view(index: int) -> View:
-    return View(frame_id=f"s/n/{index}", index=index, time_s=None, jpeg=b"", image=np.zeros((8, 8, 3), np.uint8), crop=(0, 0, 8, 8))
+    return View(time_s=None, jpeg=b"", image=np.zeros((8, 8, 3), np.uint8), crop=(0, 0, 8, 8))
 
 
 def pair(overlap: float | None = None, failure: str = "", **more: Any) -> Pair:

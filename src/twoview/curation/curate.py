@@ -19,7 +19,7 @@ from ..schema import Estimator, Filter, Frame, Group, Match, Pair, Proposer, Row
 from ..shards import SceneRow, ShardWriter, key_of
 from .homography import Paper
 from .propose import EverySeconds
-from .verdicts import Band, judge, perceptual_hash, sharpness
+from .verdicts import Band, band_text, judge, perceptual_hash, sharpness
 
 Crop = Literal["centre", "stretch", "none"]
 JPEG_QUALITY = 95
@@ -53,7 +53,7 @@ class CurateConfig:
             if not 0 <= band[0] <= band[1] <= 1:
                 raise ConfigError(f"{flag} is {band[0]}:{band[1]}: give LOW:HIGH with 0 <= LOW <= HIGH <= 1, as 0.5:0.7")
         if self.store and not (self.store[0] <= self.overlap[0] and self.overlap[1] <= self.store[1]):
-            raise ConfigError(f"--store {_band(self.store)} must hold all of --overlap {_band(self.overlap)}")
+            raise ConfigError(f"--store {band_text(self.store)} must hold all of --overlap {band_text(self.overlap)}")
         if not 16 <= self.size <= 4096:
             raise ConfigError(f"--size is {self.size}: give a side from 16 to 4096 px")
         if self.max_pairs_per_scene is not None and self.max_pairs_per_scene < 1:
@@ -66,10 +66,6 @@ class CurateConfig:
     @property
     def sha256(self) -> str:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
-
-
-def _band(band: Band) -> str:
-    return f"{band[0]:g}:{band[1]:g}"
 
 
 def _plain(value: Any) -> Any:
@@ -174,8 +170,9 @@ def _measured(scene: "OpenScene", piece: Slice, group: str, i: int, j: int, conf
 class OpenScene:
     """A scene and the views made of it lately: each frame is decoded once and described once."""
 
-    def __init__(self, scene: Scene, config: CurateConfig) -> None:
-        self.scene, self.config = scene, config
+    def __init__(self, scene: Scene, config: CurateConfig, known: SceneInfo | None = None) -> None:
+        """known: what its source says of it, for a scene that has no `info` of its own."""
+        self.scene, self.config, self._known = scene, config, known
         self.view = lru_cache(maxsize=64)(self._view)
         """The view of a frame, None where it cannot be read."""
         self.sharpness = lru_cache(maxsize=64)(lambda view: sharpness(view.image))
@@ -185,10 +182,8 @@ class OpenScene:
     @property
     def info(self) -> SceneInfo:
         """What is known of the scene by now."""
-        known = getattr(self.scene, "info", None)
-        return known or SceneInfo(
-            source="custom", scene=self.scene.name, uri=self.scene.name, kind="custom", num_frames=len(self.scene)
-        )
+        known = self._known or SceneInfo(source="custom", scene=self.scene.name, uri=self.scene.name, kind="custom")
+        return getattr(self.scene, "info", None) or replace(known, num_frames=len(self.scene))
 
     def _view(self, index: int) -> View | None:
         try:
@@ -196,17 +191,17 @@ class OpenScene:
         except UnreadableError:
             return None
         self.num_described += 1
-        return view_of(frame, index, None if self.scene.times_s is None else float(self.scene.times_s[index]), self.config)
+        return view_of(frame, None if self.scene.times_s is None else float(self.scene.times_s[index]), self.config)
 
 
-def view_of(frame: Frame, index: int, time_s: float | None, config: CurateConfig) -> View:
+def view_of(frame: Frame, time_s: float | None, config: CurateConfig) -> View:
     """A frame as it is stored, described: what is measured is what the JPEG decodes to."""
     image, crop = picture(frame.image, config.crop, config.size)
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
     assert image is not None  # it was encoded a line above
     features = config.estimator.describe(image)
-    return View(frame_id=frame.id, index=index, time_s=time_s, jpeg=jpeg.tobytes(), image=image, crop=crop, features=features)
+    return View(time_s=time_s, jpeg=jpeg.tobytes(), image=image, crop=crop, features=features)
 
 
 def picture(
@@ -233,6 +228,17 @@ def picture(
     return np.ascontiguousarray(cut), (x0, y0, x1, y1)
 
 
+def measured_columns(match: Match) -> dict[str, Any]:
+    """What an estimator measured, under the names of the manifest's columns."""
+    columns = {name: getattr(match, name) for name in _MEASURED}
+    columns["homography"] = None if match.homography is None else match.homography.ravel().tolist()
+    columns["patch_grid"] = None if match.patch_grid is None else list(match.patch_grid)
+    return columns
+
+
+_MEASURED = ("overlap", *(f.name for f in fields(Match) if f.name in {column.name for column in fields(Row)}))
+
+
 def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
     """The manifest's line for a pair. Refused pairs without pixels carry no hash, no homography."""
     match, a, b = pair.match, pair.a, pair.b
@@ -255,29 +261,15 @@ def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
     )
     if match is None:
         return row
-    row = replace(
-        row,
-        found=match.found,
-        overlap=match.overlap,
-        overlap_ab=match.overlap_ab,
-        overlap_ba=match.overlap_ba,
-        num_keypoints_a=match.num_keypoints_a,
-        num_keypoints_b=match.num_keypoints_b,
-        num_matches=match.num_matches,
-        num_inliers=match.num_inliers,
-        scale=match.scale,
-        rotation_deg=match.rotation_deg,
-    )
+    row = replace(row, **measured_columns(match))
     if not pair.store or a is None or b is None:
-        return row
+        return replace(row, homography=None, patch_grid=None)
     return replace(
         row,
-        homography=None if match.homography is None else match.homography.ravel().tolist(),
         sharpness_a=scene.sharpness(a),
         sharpness_b=scene.sharpness(b),
         crop_a=list(a.crop),
         crop_b=list(b.crop),
-        patch_grid=None if match.patch_grid is None else list(match.patch_grid),
         phash_a=scene.phash(a),
         phash_b=scene.phash(b),
         sha256_a=hashlib.sha256(a.jpeg).hexdigest(),

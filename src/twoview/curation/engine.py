@@ -30,7 +30,7 @@ import pyarrow as pa
 
 from .. import __version__
 from ..errors import BrokenDatasetError, ConfigError, TwoviewError
-from ..plan import Plan, check_same, make_plan, read_plan, write_plan
+from ..plan import Plan, about, check_same, make_plan, read_plan, write_plan
 from ..schema import Pair, Source
 from ..shards import explained, finished_parts, is_finished, write_whole
 from .crew import Crew, Worker
@@ -63,9 +63,14 @@ class Job:
     """Numbers of the parts that are this command's to finish."""
 
     @property
+    def left(self) -> set[int]:
+        """Parts that are not finished."""
+        return set(self.parts) - set(finished_parts(self.out))
+
+    @property
     def num_candidates(self) -> float:
         """About how many candidates are left to measure."""
-        left = set(self.parts) - set(finished_parts(self.out))
+        left = self.left
         return sum(s.num_candidates * (s.stop - s.start) / max(1, s.num_frames) for s in self.plan.slices if s.part in left)
 
 
@@ -164,7 +169,7 @@ def run(job: Job, crew: Crew | None = None, tell: Callable[[Progress], None] = l
 
     An interrupt or any error leaves every finished part as it is.
     """
-    left = len(set(job.parts) - set(finished_parts(job.out)))
+    left = len(job.left)
     if crew and crew.workers and left > 1:
         _run_crew(job, crew, left, tell)
     work(job, lambda kind, content: tell(content) if kind == "progress" else None, patient=True)
@@ -251,7 +256,7 @@ def serve(pipe: Connection, parent: int) -> None:
 def work(job: Job, send: Callable[[str, Any], None], *, patient: bool = False) -> None:
     """Claim parts and curate them until none is free; if patient, until all are finished, here or elsewhere."""
     cv2.setNumThreads(1)
-    open_scene = lru_cache(maxsize=1)(lambda name: OpenScene(job.source.open(name), job.config))
+    open_scene = lru_cache(maxsize=1)(lambda name: OpenScene(job.source.open(name), job.config, about(job.source, name)))
     num_pairs = num_kept = 0
     told = time.monotonic()
 
@@ -267,7 +272,7 @@ def work(job: Job, send: Callable[[str, Any], None], *, patient: bool = False) -
     while True:
         claim = _claim(job, last)
         if claim is None:
-            if not patient or all(is_finished(job.out, p) for p in job.parts):
+            if not patient or not job.left:
                 return
             if not waited:
                 send("progress", Progress(remark=_who_holds(job)))
@@ -288,9 +293,8 @@ def _claim(job: Job, last: int) -> tuple[int, Lock] | None:
     The one after the last, as its video lies open; else the start of the longest run of free parts, or its middle where
     somebody works towards it.
     """
-    finished = set(finished_parts(job.out))
     held = {int(p.stem.removeprefix("part-")) for p in (job.out / "locks").glob("part-*.lock")}
-    left = [p for p in job.parts if p not in finished]
+    left = sorted(job.left)
     free = [p for p in left if p not in held]
     order = [last + 1] if last + 1 in free else []
     for run_ in sorted(_runs(free), key=len, reverse=True):
@@ -316,7 +320,7 @@ def _remove_stale_locks(out: Path) -> None:
 
 
 def _who_holds(job: Job) -> str:
-    left = [p for p in job.parts if not is_finished(job.out, p)]
+    left = job.left
     held = {holder(_lock_path(job.out, p)) for p in left}
     return f"waiting for {len(left)} parts held by {', '.join(sorted(held))}"
 

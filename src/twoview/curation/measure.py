@@ -1,6 +1,5 @@
 """Overlap of two pictures, as an answer, a line of JSON or a picture of why."""
 
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,9 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from ..schema import Estimator, Match, Row
+from ..schema import Estimator, Match
 from ..sources.images import read_image
-from .curate import Crop, picture
+from .curate import Crop, measured_columns, picture
 from .homography import Paper
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -35,14 +34,8 @@ def stored_picture(image: Picture | Path | str, crop: Crop, size: int) -> Pictur
 
 def as_row_dict(match: Match, estimator: Estimator) -> dict[str, Any]:
     """A match under the names of the manifest's columns; unmeasured is None."""
-    names = {f.name for f in fields(Row)}
-    answer = {name: getattr(match, name, None) for name in (*_MEASURED, "overlap") if name in names}
-    answer["homography"] = None if match.homography is None else match.homography.ravel().tolist()
-    answer["patch_grid"] = None if match.patch_grid is None else list(match.patch_grid)
-    return {"estimator": estimator.name, "reasons": [match.failure] if match.failure else [], **answer}
-
-
-_MEASURED = tuple(f.name for f in fields(Match))
+    failure = [match.failure] if match.failure else []
+    return {"estimator": estimator.name, "reasons": failure, **measured_columns(match)}
 
 
 def drawing(a: Picture, b: Picture, match: Match) -> Picture:

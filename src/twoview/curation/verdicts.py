@@ -13,6 +13,11 @@ Band = tuple[float, float]
 """Lowest and highest overlap, both allowed, in [0, 1]."""
 
 
+def band_text(band: Band) -> str:
+    """As the command line writes it: 0.5:0.7."""
+    return f"{band[0]:g}:{band[1]:g}"
+
+
 def judge(pair: Pair, overlap: Band, store: Band, filters: tuple[Filter, ...] = ()) -> Pair:
     """The pair with every reason against it, and `store` set where its pixels are wanted.
 
