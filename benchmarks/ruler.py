@@ -1,7 +1,7 @@
 """What docs/paper.md says of the homography as a ruler: unrelated photos, floors of inliers, zooms.
 
 Unrelated photos: every pair of photos of three folders of single pictures. The floor: 900 pairs of a video with known depth and
-pose, their true overlap beside what `paper` measures, for floors from 0 to 40. The zoom: patch overlap under an exact magnification.
+pose, their true overlap beside what `paper` measures, for floors from 0 to 40. The zoom: patch overlap under an exact one.
 
     .venv/bin/python benchmarks/ruler.py
 """
