@@ -10,10 +10,10 @@ import twoview
 PACKAGE = Path(twoview.__file__).parent
 LAYERS = (
     {"schema", "errors"},
-    {"geometry", "shards", "plan"},
+    {"geometry", "shards", "plan", "dataset"},
     {"sources", "render"},
     {"curation", "pretraining"},
-    {"audit", "evaluation"},
+    {"audit", "selections", "exchange", "evaluation"},
     {"report"},
     {"recipes"},
     {"demo", "cli", "__main__"},

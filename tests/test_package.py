@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_public_names() -> None:
-    assert sorted(twoview.__all__) == ["__version__", "measure"]
+    assert sorted(twoview.__all__) == ["Dataset", "Match", "PairSample", "Row", "__version__", "measure", "open"]
     assert all(getattr(twoview, name) for name in twoview.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = twoview.nothing

@@ -154,11 +154,33 @@ def sample_json(row: Row) -> bytes:
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
+def row_from_json(data: bytes, shard: str, offset: int, size: int) -> Row:
+    """The row of a sample from its JSON and its place: what the manifest says of it, unmeasured as None again."""
+    values = json.loads(data)
+    row: dict[str, Any] = {"shard": shard, "offset": offset, "size": size}
+    for name, element in _elements().items():
+        if name not in values:
+            continue  # written before the column was there
+        value, nothing = values[name], _UNMEASURED[element]
+        if name == "reasons":
+            value = value.split(",") if value else []
+        elif name in _nullable() and (value == nothing or (isinstance(value, list) and set(value) == {nothing})):
+            value = None
+        row[name] = value
+    return Row(**row)
+
+
 @lru_cache(maxsize=1)
 def _elements() -> dict[str, type]:
     """Plain type of each of a row's values that a sample's JSON holds, or of the values in it where it is a list."""
     hints = {name: _present(hint) for name, hint in get_type_hints(Row).items() if name not in _WHERE}
     return {name: (get_args(kind) or (kind,))[0] for name, kind in hints.items()}
+
+
+@lru_cache(maxsize=1)
+def _nullable() -> frozenset[str]:
+    """Columns that may be null."""
+    return frozenset(name for name, kind in get_type_hints(Row).items() if type(None) in get_args(kind))
 
 
 def npy_bytes(array: np.ndarray) -> bytes:

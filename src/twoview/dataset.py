@@ -1,0 +1,175 @@
+"""A dataset, or a selection of it, as a sequence of pairs: what training code and every other reader opens. No torch."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Float32, Int16, UInt8
+
+from .errors import BrokenDatasetError, ConfigError
+from .schema import Row
+from .shards import read_manifest, read_sample, row_from_json
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PairSample:
+    """One stored pair, decoded. P = number of patches of a picture, N = number of matched points."""
+
+    a: UInt8[np.ndarray, "h w 3"]
+    """RGB."""
+    b: UInt8[np.ndarray, "h2 w2 3"]
+    patches: Int16[np.ndarray, "2 p"]
+    """Row 0: the patch of b for each patch of a; row 1: of a for each of b; negative: schema.OUTSIDE and its neighbours."""
+    points: Float32[np.ndarray, "n 4"]
+    """Matched x, y in a and x, y in b, in [0, 1] from the left and top edge."""
+    row: Row
+    """The manifest's line."""
+
+
+class Dataset(Sequence[PairSample]):
+    """The kept pairs of a dataset, or those of a selection, in the manifest's order. Nothing is decoded before it is asked for.
+
+    It pickles to a few arrays, so a loader's workers may each have a copy. A slice is a Dataset again.
+    """
+
+    def __init__(self, path: Path, selection: str | None, keys: pa.Array, shards: pa.Array, where: np.ndarray) -> None:
+        """Use `twoview.open`. keys: of the pairs; shards: dictionary of paths inside the dataset; where: int64 [n, 3], index of
+        the shard, offset, size."""
+        self.path, self.selection = path, selection
+        self.keys = keys
+        """Names of the samples in their tars."""
+        self._shards, self._where = shards, where
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    @overload
+    def __getitem__(self, index: int) -> PairSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Dataset": ...
+    def __getitem__(self, index: int | slice) -> "PairSample | Dataset":
+        if isinstance(index, slice):
+            chosen = np.arange(len(self))[index]
+            return Dataset(self.path, self.selection, self.keys.take(pa.array(chosen)), self._shards, self._where[chosen])
+        files = self.files(index)
+        return PairSample(
+            a=decode(files["a.jpg"]),
+            b=decode(files["b.jpg"]),
+            patches=np.load(io.BytesIO(files["patches.npy"]), allow_pickle=False),
+            points=np.load(io.BytesIO(files["points.npy"]), allow_pickle=False),
+            row=row_from_json(files["json"], *self._place(index)),
+        )
+
+    def files(self, index: int) -> dict[str, bytes]:
+        """The files of one sample as they lie in the tar, by extension: a.jpg, b.jpg, patches.npy, points.npy, json."""
+        return read_sample(self.path, *self._place(index))
+
+    def _place(self, index: int) -> tuple[str, int, int]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"{self.path} has pairs 0 to {len(self) - 1}, not {index}")
+        shard, offset, size = self._where[index].tolist()
+        return self._shards[shard].as_py(), offset, size
+
+    def manifest(self, columns: list[str] | None = None) -> pa.Table:
+        """The manifest's lines of these pairs: line i speaks of sample i. Columns as in docs/format.md.
+
+        `twoview.shards.read_manifest(path)` has the refused pairs too.
+        """
+        wanted = columns if columns is None or "key" in columns else [*columns, "key"]
+        table = read_manifest(self.path, columns=wanted)
+        table = table.take(pc.index_in(self.keys, table["key"].combine_chunks()))  # pyright: ignore[reportAttributeAccessIssue]
+        return table if columns is None else table.select(columns)
+
+    def __repr__(self) -> str:
+        return f"twoview.open({f'{self.path}@{self.selection}' if self.selection else str(self.path)!r}): {len(self):,} pairs"
+
+
+def open_dataset(path: Path | str, selection: str | None = None) -> Dataset:
+    """The pairs of a dataset as a sequence of PairSample: those that were kept, or those of a selection.
+
+    path: the folder that `curate` wrote, or DIR@NAME. Raises ConfigError where there is no such dataset or selection.
+    """
+    folder, named = split_name(path) if selection is None else (Path(path), selection)
+    check_dataset(folder)
+    rows = read_manifest(folder, columns=["key", "kept", "stored", "shard", "offset", "size"])
+    rows = rows.filter(rows["stored"] if named else pc.and_(rows["kept"], rows["stored"]))  # pyright: ignore[reportAttributeAccessIssue]
+    if named:
+        rows = rows.filter(chosen(rows["key"], selection_keys(folder, named), folder, named))
+    shard = rows["shard"].combine_chunks().dictionary_encode()
+    columns = [shard.indices, rows["offset"].combine_chunks(), rows["size"].combine_chunks()]
+    where = np.stack([c.to_numpy(zero_copy_only=False).astype(np.int64) for c in columns], axis=1)
+    return Dataset(folder, named, rows["key"].combine_chunks(), shard.dictionary, where)
+
+
+def all_rows(folder: Path, selection: str | None = None, columns: list[str] | None = None) -> pa.Table:
+    """Every measured pair's line, refused ones too. Of a selection: `kept` where it names the pair, and where it leaves out a
+    pair that had nothing against it, the reason `not_selected`.
+    """
+    check_dataset(folder)
+    extra = {"key", "kept", "stored", "reasons"} - set(columns or ()) if columns else set()
+    rows = read_manifest(folder, columns=[*columns, *sorted(extra)] if columns else None)
+    if selection is not None:
+        wanted = selection_keys(folder, selection)
+        chosen(rows.filter(rows["stored"])["key"], wanted, folder, selection)
+        kept = pc.is_in(rows["key"], wanted)  # pyright: ignore[reportAttributeAccessIssue]
+        reasons = [
+            [] if now else why or ["not_selected"] for now, why in zip(kept.to_pylist(), rows["reasons"].to_pylist(), strict=True)
+        ]
+        rows = rows.set_column(rows.schema.get_field_index("kept"), "kept", kept)
+        rows = rows.set_column(rows.schema.get_field_index("reasons"), "reasons", pa.array(reasons, pa.list_(pa.string())))
+    return rows.select(columns) if columns else rows
+
+
+def decode(jpeg: bytes) -> UInt8[np.ndarray, "h w 3"]:
+    """RGB of a stored picture: the very pixels that were measured."""
+    import cv2
+
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise BrokenDatasetError("a stored picture cannot be decoded: twoview audit DIR names it")
+    return image
+
+
+def split_name(text: Path | str) -> tuple[Path, str | None]:
+    """Folder and selection of DIR or DIR@NAME."""
+    folder, at, name = str(text).rpartition("@")
+    if not at or Path(text).is_dir():
+        return Path(text), None
+    return Path(folder), name
+
+
+def check_dataset(folder: Path) -> None:
+    """Raises ConfigError where there is no dataset."""
+    if not (folder / "plan.parquet").exists():
+        raise ConfigError(f"{folder}: no dataset of twoview there (plan.parquet is missing)")
+
+
+def selection_path(folder: Path, name: str) -> Path:
+    return folder / "selections" / f"{name}.parquet"
+
+
+def selection_keys(folder: Path, name: str) -> pa.ChunkedArray:
+    """Keys of the pairs of a selection. Raises ConfigError where there is none of that name."""
+    path = selection_path(folder, name)
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.parquet"))) or "none yet"
+        raise ConfigError(f"{folder}@{name}: no such selection ({known}); twoview select makes one")
+    try:
+        return pq.read_table(path, columns=["key"])["key"]
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BrokenDatasetError(f"{path}: cannot be read ({str(error).splitlines()[0]}): make it again") from None
+
+
+def chosen(keys: pa.ChunkedArray, wanted: pa.ChunkedArray, folder: Path, name: str) -> pa.ChunkedArray:
+    """Which of the stored pairs' keys a selection names. Raises BrokenDatasetError where it names others too."""
+    mask = pc.is_in(keys, wanted)  # pyright: ignore[reportAttributeAccessIssue]
+    missing = len(wanted) - (pc.sum(mask).as_py() or 0)  # pyright: ignore[reportAttributeAccessIssue]
+    if missing:
+        raise BrokenDatasetError(f"{folder}@{name}: {missing} of its {len(wanted)} pairs are not stored there: select them again")
+    return mask
