@@ -53,7 +53,10 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         ("--propose.step 1", "--propose.step"),
         ("--estimator.ratio 2", "--estimator.ratio is 2.0"),
         ("--recipe released --seed 3 --estimator.seed 4", "--seed is 3 and --estimator.seed 4: give one of them"),
-        ("--recipe nope", "--recipe nope: there is paper, consecutive, released, or my_file:my_recipe for your own"),
+        (
+            "--recipe nope",
+            "--recipe nope: there is paper, consecutive, best_of_window, all_pairs, stereo",
+        ),
         ("--recipe no_such_file:f", "--recipe no_such_file:f: ModuleNotFoundError: No module named 'no_such_file'"),
         ("--recipe json:nothing", "--recipe json:nothing: AttributeError"),
         ("--recipe json:loads", "--recipe json:loads: TypeError: loads() missing 1 required positional argument"),

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -126,6 +126,9 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         """Pairs are kept that overlap this much: LOW:HIGH, the smaller direction, both ends allowed."""
         store: str | None = band_text(base.store) if base.store else None
         """Pairs are stored that overlap this much, kept or not, for a looser choice later. Default: as --overlap."""
+        if is_dataclass(base.source):
+            source: type(base.source) = field(default_factory=lambda: base.source)  # pyright: ignore
+            """How the paths become scenes."""
         propose: type(base.propose) = field(  # pyright: ignore - so that a user's own fields are flags
             default_factory=lambda: base.propose
         )
@@ -139,7 +142,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         crop: Crop = base.crop
         """centre: the largest square; stretch: the whole frame, squeezed to a square; none: the whole frame."""
         max_pairs_per_scene: int | None = base.max_pairs_per_scene
-        """At most this many candidates of a scene are measured, spread evenly over it."""
+        """At most this many groups of candidates of a scene are measured, spread evenly over it; each gives one pair or none."""
         seed: int = base.seed
         """Seeds every draw."""
         workers: int = 0
@@ -162,6 +165,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         raise ConfigError(f"--limit is {given.limit}: give a number from 1")
     config: CurateConfig = replace(
         base,
+        source=getattr(given, "source", base.source),
         propose=given.propose,
         estimator=given.estimator,
         overlap=base.overlap if given.overlap == band_text(base.overlap) else _band("--overlap", given.overlap),
@@ -200,19 +204,21 @@ def curate_to(
     from .audit import summarise
     from .curation.engine import prepare, run
     from .plan import make_plan
-    from .sources import find_footage
 
     started = time.monotonic()
-    footage = find_footage(paths, list_file)
+    footage: Any = config.source(paths, list_file)
     if limit is not None:
+        if not hasattr(footage, "take"):
+            raise ConfigError(f"--limit: {type(footage).__name__} has no take(number)")
         footage = footage.take(limit)
-    if not footage.inputs:
-        raise ConfigError(f"no videos or pictures found ({footage.num_ignored} other files)")
+    if not footage.names():
+        ignored = getattr(footage, "num_ignored", 0)
+        raise ConfigError(f"no videos or pictures found ({ignored} other files)")
     if dry_run:
         plan = make_plan(footage, config.propose, config.sha256, config.size)
         scenes = {s.scene: s for s in plan.slices}.values()
         print(f"{len(scenes)} scenes, {sum(s.num_frames for s in scenes):,} frames, {plan.num_parts} parts")
-        print(f"{sum(s.num_candidates for s in scenes):,} candidates to measure; nothing was written")
+        print(f"{sum(s.num_pairs for s in scenes):,} candidates to measure; nothing was written")
         for scene in scenes:
             if scene.error:
                 print(f"unreadable: {scene.error}")
@@ -292,7 +298,7 @@ class _progress:  # noqa: N801 - a context manager
     """A bar with rate and time left on a terminal; elsewhere a line every ten seconds."""
 
     def __init__(self, job: "Job") -> None:
-        self._total = max(job.num_candidates, 1)
+        self._total = max(job.num_pairs, 1)
         self._num = self._kept = 0
         self._started = self._told = time.monotonic()
         self._bar = None

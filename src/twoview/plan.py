@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import BrokenDatasetError, ConfigError, UnreadableError
-from .schema import Proposer, Scene, SceneInfo, Source, iter_groups
+from .schema import Proposer, SceneInfo, Source, iter_groups
 from .shards import finished_parts, schema_of, table_bytes, write_whole
 
 MIN_PART_COST, MAX_PART_COST = 24.0, 10_000.0
 """In candidates. The lower bound lets a video of half a minute fill several workers; above it parts grow with the whole."""
-FRAME_COST = 1 / 16
-"""What decoding a frame of video costs beside describing one and measuring a pair."""
+FRAME_COST, VIEW_COST, PAIR_COST = 1 / 16, 0.8, 0.2
+"""What decoding a frame of video, describing a view and measuring a pair cost, in candidates of one new view each."""
 MAX_PART_BYTES = 1 << 30
 NUM_PARTS = 256
 """About how many parts there are between the two bounds."""
@@ -38,6 +38,8 @@ class Slice:
     """Of the whole scene; 0 where it could not be read."""
     num_candidates: int
     """Groups of pairs that the proposer has for the whole scene."""
+    num_pairs: int
+    """Pairs in them; those of a group of which the first that fits is taken count once."""
     size_bytes: int
     fingerprint: str
     licence: str | None
@@ -86,62 +88,79 @@ def make_plan(source: Source, propose: Proposer, config_sha256: str, size_px: in
         surveyed = list(pool.map(lambda name: _survey(source, name, propose), names))
     pair_bytes = 0.8 * size_px**2  # two JPEGs at quality 95
     most = min(MAX_PART_COST, MAX_PART_BYTES / pair_bytes)
-    target = min(max(sum(map(_cost, surveyed)) / NUM_PARTS, MIN_PART_COST), most)
+    target = min(max(sum(s.cost for s in surveyed) / NUM_PARTS, MIN_PART_COST), most)
     part, held = (old.num_parts if old else 0), 0.0
     slices: list[Slice] = []
-    for scene in surveyed:
-        num = max(1, min(round(_cost(scene) / target), scene.num_frames))
-        if held and (num > 1 or held + _cost(scene) > 1.5 * target):
+    for survey in surveyed:
+        scene, cost = survey.scene, survey.cost
+        num = max(1, min(round(cost / target), survey.num_starts))
+        if held and (num > 1 or held + cost > 1.5 * target):
             part, held = part + 1, 0.0
         for k in range(num):
             start, stop = (scene.num_frames * i // num for i in (k, k + 1))
             slices.append(replace(scene, part=part, start=start, stop=stop))
-            held += _cost(scene) / num
+            held += cost / num
             if held >= target or k < num - 1:
                 part, held = part + 1, 0.0
     return Plan((*(old.slices if old else ()), *slices), config_sha256)
 
 
-def _cost(scene: Slice) -> float:
-    """Work in a scene, in candidates."""
-    frames = scene.num_frames * (FRAME_COST if scene.kind == "video" else 1.0)
-    return 1 + scene.num_candidates + frames
+@dataclass(frozen=True, kw_only=True)
+class _Survey:
+    scene: Slice
+    """Whole, as one slice of part 0."""
+    num_views: int = 0
+    """Frames that some pair needs."""
+    num_starts: int = 1
+    """Frames that a group begins with: more slices would be empty."""
+
+    @property
+    def cost(self) -> float:
+        """Work in the scene, in candidates."""
+        frames = self.scene.num_frames * (FRAME_COST if self.scene.kind == "video" else 1.0)
+        return 1 + VIEW_COST * max(0, self.num_views - 1) + PAIR_COST * self.scene.num_pairs + frames
 
 
-def _survey(source: Source, name: str, propose: Proposer) -> Slice:
-    """A scene as one slice of part 0."""
+def _survey(source: Source, name: str, propose: Proposer) -> _Survey:
+    """A scene and the work in it. Raises ConfigError for a group that no slice would hold: it would be lost in silence."""
     info, (digest, size_bytes) = about(source, name), fingerprint(source, name)
-    num_frames = num_candidates = 0
+    num_frames = num_groups = num_pairs = 0
+    views: set[int] = set()
+    starts: set[int] = set()
     error = ""
     try:
         scene = source.open(name)
-        num_frames, num_candidates = len(scene), _num_groups(propose, scene)
+        num_frames = len(scene)
+        for group in iter_groups(propose(scene)):
+            num_groups += 1
+            num_pairs += 1 if group.first_fit else len(group.pairs)
+            views.update(i for pair in group.pairs for i in pair)
+            starts.update(i for i, _ in group.pairs[:1])
     except UnreadableError as unreadable:
         error = str(unreadable)
-    return Slice(
-        part=0,
-        source=info.source,
-        scene=name,
-        kind=info.kind,
-        start=0,
-        stop=num_frames,
-        num_frames=num_frames,
-        num_candidates=num_candidates,
-        size_bytes=size_bytes,
-        fingerprint=digest,
-        licence=info.licence,
-        error=error,
+    foreign = next((i for i in starts if not 0 <= i < num_frames), None)
+    if foreign is not None:
+        who = type(propose).__name__
+        raise ConfigError(f"{who} proposes frame {foreign} of {name}, which has frames 0 to {num_frames - 1}")
+    return _Survey(
+        scene=Slice(
+            part=0,
+            source=info.source,
+            scene=name,
+            kind=info.kind,
+            start=0,
+            stop=num_frames,
+            num_frames=num_frames,
+            num_candidates=num_groups,
+            num_pairs=num_pairs,
+            size_bytes=size_bytes,
+            fingerprint=digest,
+            licence=info.licence,
+            error=error,
+        ),
+        num_views=len(views),
+        num_starts=len(starts),
     )
-
-
-def _num_groups(propose: Proposer, scene: Scene) -> int:
-    """How many groups there are. Raises ConfigError for one that no slice would hold: it would be lost in silence."""
-    num = 0
-    for num, group in enumerate(iter_groups(propose(scene)), 1):  # noqa: B007 - the last is the answer
-        if group.pairs and not 0 <= group.pairs[0][0] < len(scene):
-            who, last = type(propose).__name__, len(scene) - 1
-            raise ConfigError(f"{who} proposes frame {group.pairs[0][0]} of {scene.name}, which has frames 0 to {last}")
-    return num
 
 
 def read_plan(out: Path) -> Plan | None:

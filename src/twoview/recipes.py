@@ -10,8 +10,9 @@ from pathlib import Path
 
 from .curation.curate import CurateConfig
 from .curation.homography import Released
-from .curation.propose import Consecutive
+from .curation.propose import AllPairs, BestOfWindow, Consecutive, Twins
 from .errors import ConfigError
+from .sources import Stereo
 
 
 def paper() -> CurateConfig:
@@ -30,7 +31,24 @@ def released() -> CurateConfig:
     return CurateConfig(estimator=Released(), overlap=(0.5 + just_inside, 0.75 - just_inside), crop="stretch", size=224)
 
 
-CURATE: dict[str, Callable[[], CurateConfig]] = {f.__name__: f for f in (paper, consecutive, released)}
+def best_of_window() -> CurateConfig:
+    """The published sampling of ScanNet: of 100 candidates in 60 frames the pair in the band that shares least."""
+    return CurateConfig(propose=BestOfWindow())
+
+
+def all_pairs() -> CurateConfig:
+    """Every picture with every other of its folder: street photos and other small sets of one place."""
+    return CurateConfig(propose=AllPairs())
+
+
+def stereo() -> CurateConfig:
+    """Left and right pictures that belong together by their names, with 50 to 95 % overlap: the cameras stand close."""
+    return CurateConfig(source=Stereo(), propose=Twins(), overlap=(0.5, 0.95))
+
+
+CURATE: dict[str, Callable[[], CurateConfig]] = {
+    f.__name__: f for f in (paper, consecutive, best_of_window, all_pairs, stereo, released)
+}
 
 
 def curate_recipe(name: str) -> CurateConfig:

@@ -4,7 +4,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,17 @@ import pytest
 from runs import SHARED, curate, digests, litter
 from twoview import plan
 from twoview.curation import engine
-from twoview.curation.curate import CurateConfig, OpenScene, pairs_of, picture
+from twoview.curation.curate import CurateConfig, OpenScene, pairs_of, picture, view_of
 from twoview.curation.engine import prepare, run
 from twoview.curation.homography import Paper, Released
 from twoview.curation.measure import measure
-from twoview.curation.propose import Consecutive, EverySeconds
+from twoview.curation.propose import AllPairs, BestOfWindow, Consecutive, EverySeconds
 from twoview.errors import BrokenDatasetError, ConfigError, UnreadableError
 from twoview.plan import Slice, read_plan
 from twoview.schema import Frame, Group, Match, Pair, Row, Scene, SceneInfo
 from twoview.shards import ROW_SCHEMA, finished_parts, read_manifest, read_sample, read_scenes
 from twoview.sources import find_footage
+from twoview.sources.video import Video
 
 KITCHEN = SHARED / "data" / "rgbd_video_redkitchen" / "video.mp4"
 WHERE = ["shard", "offset", "size"]
@@ -151,7 +152,12 @@ def judged(groups: list[Any], overlaps: dict[int, float], **more: Any) -> tuple[
     """The pairs of one slice that holds all groups, and which were measured."""
     estimator = ByDistance(overlaps)
     config = CurateConfig(propose=lambda scene: iter(groups), estimator=estimator, size=32, **more)
-    piece = Slice(
+    return list(pairs_of(OpenScene(Numbers(), config), piece_of(len(groups)), config)), estimator.asked
+
+
+def piece_of(num_groups: int) -> Slice:
+    """All of Numbers as one slice."""
+    return Slice(
         part=0,
         source="mine",
         scene="numbers",
@@ -159,13 +165,13 @@ def judged(groups: list[Any], overlaps: dict[int, float], **more: Any) -> tuple[
         start=0,
         stop=9,
         num_frames=9,
-        num_candidates=len(groups),
+        num_candidates=num_groups,
+        num_pairs=num_groups,
         size_bytes=0,
         fingerprint="",
         licence=None,
         error="",
     )
-    return list(pairs_of(OpenScene(Numbers(), config), piece, config)), estimator.asked
 
 
 @pytest.mark.parametrize(
@@ -177,13 +183,84 @@ def test_first_fit_tries_the_next_only_after_too_much_overlap(first: float, expe
     assert asked == [(0, 1), (0, 2)][: len(expected)]
 
 
-def test_the_lowest_overlap_of_a_list_of_pairs_is_kept() -> None:
-    """All are measured; one that is beaten says so, and is not stored though it lies in the band of --store."""
-    pairs, asked = judged([[(0, 1), (0, 2), (1, 5), (0, 4)]], {1: 0.6, 2: 0.55, 4: 0.8}, store=(0.0, 1.0))
-    assert [p.reasons for p in pairs] == [("not_best",), (), ("overlap_high",), ("overlap_high",)]
-    assert [p.store for p in pairs] == [False, True, True, True]
-    assert asked == [(0, 1), (0, 2), (1, 5), (0, 4)]
+@pytest.mark.parametrize("store", [None, (0.0, 1.0)], ids=["no store", "store"])
+def test_the_lowest_overlap_of_a_list_of_pairs_is_kept(store: tuple[float, float] | None) -> None:
+    """All are measured; one that is beaten says so, and is stored only where --store asks for what is not kept."""
+    pairs, asked = judged([[(0, 1), (0, 2), (1, 5), (0, 4), (4, 5)]], {1: 0.6, 2: 0.55, 4: 0.8}, store=store)
+    more = store is not None
+    found = {(p.index_a, p.index_b): (p.reasons, p.store) for p in pairs}
+    assert found == {
+        (0, 1): (("not_best",), more),
+        (0, 2): ((), True),
+        (1, 5): (("overlap_high",), more),
+        (0, 4): (("overlap_high",), more),
+        (4, 5): (("not_best",), more),
+    }
+    assert len(pairs) == 5
+    assert asked == [(0, 1), (0, 2), (1, 5), (0, 4), (4, 5)]
     assert len({p.group for p in pairs}) == 1
+
+
+def test_of_equals_the_first_is_kept() -> None:
+    pairs, _ = judged([[(0, 1), (1, 2), (4, 5)]], {1: 0.6})
+    assert [(p.index_a, p.kept) for p in pairs] == [(1, False), (4, False), (0, True)]
+
+
+def test_groups_that_begin_with_one_frame_have_names_of_their_own() -> None:
+    pairs, _ = judged([[(0, 1)], [(0, 2)], [(1, 2)], [(0, 4)]], {1: 0.6, 2: 0.6, 4: 0.6})
+    assert [p.group for p in pairs] == [f"mine/numbers/{name}" for name in ("000000", "000000.1", "000001", "000000.2")]
+    assert all(p.kept for p in pairs)
+
+
+def test_best_of_window_is_the_literal_search(walk: Path, tmp_path: Path) -> None:
+    """Every candidate of every window measured by itself, from the frames: the pair in the band that shares least is kept."""
+    config = CurateConfig(propose=BestOfWindow(window=20, candidates=3), size=112, overlap=(0.4, 0.6))
+    rows = curated(find_footage([walk]), config, tmp_path / "pairs")
+    frames = Video(walk)
+    expected = {}
+    for start in (0, 20, 40):
+        lowest = None
+        for i in range(start, start + 3):
+            for j in range(start + 16, start + 19):
+                jpegs = [view_of(frames[k], None, config).image for k in (i, j)]
+                overlap = measure(*jpegs, size=112).overlap
+                if overlap is not None and 0.4 <= overlap <= 0.6 and (lowest is None or overlap < lowest[0]):
+                    lowest = (overlap, i, j)
+        expected[f"video/walk.mp4/{start:06d}"] = lowest
+    kept = {r["group"]: (r["overlap"], r["frame_index_a"], r["frame_index_b"]) for r in rows if r["kept"]}
+    assert kept == {group: found for group, found in expected.items() if found}
+    assert len(kept) == 3
+    assert Counter(r["group"] for r in rows) == dict.fromkeys(expected, 9)
+    beaten = [r for r in rows if r["reasons"] == ["not_best"]]
+    assert beaten
+    assert all(r["overlap"] >= kept[r["group"]][0] and not r["stored"] for r in beaten)
+
+
+def test_all_pairs_of_a_folder_describe_each_picture_once(photos: Path, tmp_path: Path) -> None:
+    (scene,) = [OpenScene(find_footage([photos]).open("photos"), config) for config in (CurateConfig(propose=AllPairs(), size=64),)]
+    piece = replace(piece_of(190), scene="photos", num_frames=20, stop=20)
+    assert len(list(pairs_of(scene, piece, scene.config))) == 190
+    assert scene.num_described == 20
+    lowest = curated(
+        find_footage([photos]), CurateConfig(propose=AllPairs(keep="lowest"), size=64, overlap=(0.2, 1)), tmp_path / "one"
+    )
+    (kept,) = [r for r in lowest if r["kept"]]
+    assert len(lowest) == 190
+    assert kept["overlap"] == min(r["overlap"] for r in lowest if r["reasons"] in ([], ["not_best"]))
+
+
+def test_the_frames_of_a_group_are_read_forwards_and_once() -> None:
+    read: list[int] = []
+
+    class Watched(Numbers):
+        def __getitem__(self, index: int) -> Frame:
+            read.append(index)
+            return super().__getitem__(index)
+
+    config = CurateConfig(propose=BestOfWindow(window=8, candidates=2), estimator=ByDistance(dict.fromkeys(range(9), 0.6)), size=32)
+    pairs = list(pairs_of(OpenScene(Watched(), config), piece_of(1), config))
+    assert read == [0, 1, 5, 6]
+    assert len(pairs) == 4
 
 
 def test_a_frame_that_cannot_be_read_refuses_its_pairs_alone() -> None:

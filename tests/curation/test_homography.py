@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from twoview.curation import features
 from twoview.curation.curate import CurateConfig, OpenScene, pairs_of
 from twoview.curation.features import Features, ratio_matches, sift
 from twoview.curation.homography import MIN_MATCHES, Paper, Released
@@ -62,6 +63,20 @@ def test_matches_are_opencv_s(wall: np.ndarray, at: tuple[int, int], ratio: floa
     assert list(zip(*(i.tolist() for i in ratio_matches(a, b, ratio)), strict=True)) == expected
 
 
+@pytest.mark.parametrize("block", [1, 40, 7 * 61, 1 << 22])
+def test_matches_are_opencv_s_to_the_bit_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Descriptors as far apart as whole numbers up to 255 can be, near ones, and the distances themselves."""
+    monkeypatch.setattr(features, "MAX_PRODUCT", block)
+    rng = np.random.default_rng(0)
+    b = rng.integers(0, 256, (61, 128)).astype(np.float32)
+    a = np.vstack([np.clip(b[:30] + rng.integers(-90, 90, (30, 128)), 0, 255), np.zeros((1, 128)), np.full((1, 128), 255)])
+    a = a.astype(np.float32)
+    index, nearest, second = features._two_nearest(a, b)
+    expected = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a, b, k=2)
+    assert index.tolist() == [m.trainIdx for m, _ in expected]
+    assert [nearest.tolist(), second.tolist()] == [[m.distance for m, _ in expected], [n.distance for _, n in expected]]
+
+
 @pytest.mark.skipif(not GRAF[0].exists(), reason=f"{GRAF[0]} is absent")
 def test_matches_are_opencv_s_on_a_photo() -> None:
     a, b = (sift(cv2.resize(read_image(p), (256, 256))).descriptors for p in GRAF)
@@ -101,9 +116,9 @@ def test_two_descriptors_are_enough() -> None:
 
 
 def test_a_blank_picture_has_no_features() -> None:
-    features = sift(BLANK)
-    assert features.points.shape == (0, 2)
-    assert features.descriptors.shape == (0, 128)
+    described = sift(BLANK)
+    assert described.points.shape == (0, 2)
+    assert described.descriptors.shape == (0, 128)
     assert features.size == (256, 256)
 
 
@@ -373,6 +388,7 @@ def test_each_frame_is_described_once(wall: np.ndarray) -> None:
         stop=8,
         num_frames=8,
         num_candidates=7,
+        num_pairs=7,
         size_bytes=0,
         fingerprint="",
         licence=None,

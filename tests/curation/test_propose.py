@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twoview.curation.propose import Consecutive, EverySeconds
+from twoview.curation.propose import AllPairs, BestOfWindow, Consecutive, EverySeconds, Twins
 from twoview.errors import ConfigError
 from twoview.schema import Frame, Group, Proposer, iter_groups
 
@@ -95,7 +95,46 @@ def test_consecutive(step: int, double: bool, expected: list) -> None:
     assert pairs(Consecutive(step=step, double=double), Timed(np.arange(7.0), 7)) == expected
 
 
-@pytest.mark.parametrize("proposer", [EverySeconds(), Consecutive()])
+def test_best_of_window_is_the_published_sampling() -> None:
+    """60 frames, a among the first 10, b among frames 49 to 58; windows do not overlap, the rest is left."""
+    groups = pairs(BestOfWindow(), Timed(None, 179))
+    assert [len(g) for g in groups] == [100, 100]
+    assert [{i for i, _ in g} for g in groups] == [set(range(10)), set(range(60, 70))]
+    assert [{j for _, j in g} for g in groups] == [set(range(49, 59)), set(range(109, 119))]
+    assert len(set(groups[0])) == 100
+
+
+@pytest.mark.parametrize(("num", "expected"), [(5, 0), (6, 1), (11, 1), (12, 2)])
+def test_only_whole_windows_count(num: int, expected: int) -> None:
+    assert len(pairs(BestOfWindow(window=6, candidates=2), Timed(None, num))) == expected
+
+
+def test_a_window_of_every_third_frame() -> None:
+    scene = Timed(None, 31)
+    every = pairs(BestOfWindow(window=5, candidates=2), Timed(None, 11))
+    third = pairs(BestOfWindow(window=5, candidates=2, step=3), scene)
+    assert third == [tuple((3 * i, 3 * j) for i, j in group) for group in every]
+    assert every[0] == ((0, 2), (0, 3), (1, 2), (1, 3))
+
+
+@pytest.mark.parametrize("wrong", [{"window": 20}, {"candidates": 0}, {"step": 0}])
+def test_windows_that_make_no_sense(wrong: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"--propose\.(window is 20.*from 21|step and --propose\.candidates)"):
+        BestOfWindow(**wrong)
+
+
+def test_all_pairs() -> None:
+    scene = Timed(None, 4)
+    every = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    assert pairs(AllPairs(), scene) == [(pair,) for pair in every]
+    assert pairs(AllPairs(keep="lowest"), scene) == [tuple(every)]
+
+
+def test_twins() -> None:
+    assert pairs(Twins(), Timed(None, 6)) == [((0, 1),), ((2, 3),), ((4, 5),)]
+
+
+@pytest.mark.parametrize("proposer", [EverySeconds(), Consecutive(), BestOfWindow(), AllPairs(), AllPairs(keep="lowest"), Twins()])
 @pytest.mark.parametrize("scene", [at(0.0), Timed(None, 1), Timed(None, 0), Timed(np.empty(0), 0)])
 def test_too_short_for_a_pair(proposer: Proposer, scene: Timed) -> None:
     assert pairs(proposer, scene) == []
@@ -120,5 +159,4 @@ def test_a_step_must_be_positive() -> None:
 
 
 def test_they_are_proposers() -> None:
-    assert isinstance(EverySeconds(), Proposer)
-    assert isinstance(Consecutive(), Proposer)
+    assert all(isinstance(p, Proposer) for p in (EverySeconds(), Consecutive(), BestOfWindow(), AllPairs(), Twins()))

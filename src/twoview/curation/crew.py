@@ -27,6 +27,7 @@ class Crew:
     """Workers, started afresh (spawn) and gone when the block ends, however it ends."""
 
     def __init__(self, num: int) -> None:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # inherited: workers share the processors already
         self.workers: list[Worker] = []
         for _ in range(num):
             self.add()

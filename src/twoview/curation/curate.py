@@ -3,7 +3,8 @@
 import hashlib
 import json
 import traceback
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from ..errors import ConfigError, TwoviewError, UnreadableError
 from ..plan import Slice, about
 from ..schema import Estimator, Filter, Frame, Group, Match, Pair, Proposer, Row, Scene, SceneInfo, Source, View, iter_groups
 from ..shards import SceneRow, ShardWriter, key_of
+from ..sources import find_footage
 from .homography import Paper
 from .propose import EverySeconds
 from .verdicts import Band, band_text, judge, perceptual_hash, sharpness
@@ -29,6 +31,8 @@ JPEG_QUALITY = 95
 class CurateConfig:
     """What a dataset is: everything that its bytes depend on besides the footage. Another one needs another OUT."""
 
+    source: Callable[[Iterable[Path], Path | None], Source] = find_footage
+    """How the paths that are given, and a list of more, become scenes."""
     propose: Proposer = field(default_factory=EverySeconds)
     estimator: Estimator = field(default_factory=Paper)
     filters: tuple[Filter, ...] = ()
@@ -135,30 +139,44 @@ def _arrays(match: Match) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pairs_of(scene: "OpenScene", piece: Slice, config: CurateConfig) -> Iterator[Pair]:
-    """Every pair that was measured in a slice; at most one of each group is kept."""
+    """Every pair that was measured in a slice; at most one of each group is kept, the one that shares least.
+
+    A pair comes as soon as nothing can change its verdict, so that of a large group only the best so far is held.
+    """
     for name, group in _groups(scene.scene, piece, config):
-        pairs: list[Pair] = []
+        best: Pair | None = None
+        if not group.first_fit:
+            scene.read_ahead(group)
         for i, j in group.pairs:
             pair = judge(
                 _measured(scene, piece, name, i, j, config), config.overlap, config.store or config.overlap, config.filters
             )
-            pairs.append(pair)
-            if group.first_fit and "overlap_high" not in pair.reasons:
+            if pair.kept and (best is None or _overlap(pair) < _overlap(best)):
+                pair, best = best, pair
+            if pair is not None:
+                yield replace(pair, reasons=("not_best",), store=config.store is not None) if pair.kept else pair
+            if group.first_fit and (best is not None or (pair is not None and "overlap_high" not in pair.reasons)):
                 break
-        kept = [p for p in pairs if p.kept]
-        best = min(kept, key=lambda p: (p.match and p.match.overlap) or 0.0, default=None)
-        for pair in pairs:
-            yield replace(pair, reasons=("not_best",), store=False) if pair.kept and pair is not best else pair
+        if best is not None:
+            yield best
+
+
+def _overlap(pair: Pair) -> float:
+    return (pair.match and pair.match.overlap) or 0.0
 
 
 def _groups(scene: Scene, piece: Slice, config: CurateConfig) -> Iterator[tuple[str, Group]]:
     """The groups whose first frame lies in the slice, with a name; thinned evenly to max_pairs_per_scene."""
     total, most = max(piece.num_candidates, 1), config.max_pairs_per_scene
+    same: Counter[int] = Counter()
     for k, group in enumerate(iter_groups(config.propose(scene))):
         if not group.pairs or not piece.start <= group.pairs[0][0] < piece.stop:
             continue
+        first = group.pairs[0][0]
+        more = f".{same[first]}" if same[first] else ""
+        same[first] += 1
         if most is None or (k + 1) * most // total > k * most // total:
-            yield f"{piece.source}/{piece.scene}/{group.pairs[0][0]:06d}", group
+            yield f"{piece.source}/{piece.scene}/{first:06d}{more}", group
 
 
 def _measured(scene: "OpenScene", piece: Slice, group: str, i: int, j: int, config: CurateConfig) -> Pair:
@@ -173,7 +191,8 @@ class OpenScene:
     def __init__(self, scene: Scene, config: CurateConfig, known: SceneInfo | None = None) -> None:
         """known: what its source says of it, for a scene that has no `info` of its own."""
         self.scene, self.config, self._known = scene, config, known
-        self.view = lru_cache(maxsize=64)(self._view)
+        self._num_views = max(64, getattr(config.propose, "num_views", 0))
+        self.view = lru_cache(maxsize=self._num_views)(self._view)
         """The view of a frame, None where it cannot be read."""
         self.sharpness = lru_cache(maxsize=64)(lambda view: sharpness(view.image))
         self.phash = lru_cache(maxsize=64)(lambda view: perceptual_hash(view.image))
@@ -184,6 +203,13 @@ class OpenScene:
         """What is known of the scene by now."""
         known = self._known or SceneInfo(source="custom", scene=self.scene.name, uri=self.scene.name, kind="custom")
         return getattr(self.scene, "info", None) or replace(known, num_frames=len(self.scene))
+
+    def read_ahead(self, group: Group) -> None:
+        """Make the views of a group in the order of the frames: a video that is read back and forth is decoded again and again."""
+        wanted = sorted({i for pair in group.pairs for i in pair})
+        if 2 < len(wanted) <= self._num_views:
+            for i in wanted:
+                self.view(i)
 
     def _view(self, index: int) -> View | None:
         try:

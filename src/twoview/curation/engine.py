@@ -68,10 +68,10 @@ class Job:
         return set(self.parts) - set(finished_parts(self.out))
 
     @property
-    def num_candidates(self) -> float:
-        """About how many candidates are left to measure."""
+    def num_pairs(self) -> float:
+        """About how many pairs are left to measure."""
         left = self.left
-        return sum(s.num_candidates * (s.stop - s.start) / max(1, s.num_frames) for s in self.plan.slices if s.part in left)
+        return sum(s.num_pairs * (s.stop - s.start) / max(1, s.num_frames) for s in self.plan.slices if s.part in left)
 
 
 def prepare(source: Source, config: CurateConfig, out: Path, *, share: tuple[int, int] = (1, 1), extend: bool = False) -> Job:

@@ -68,14 +68,14 @@ class Input:
     name: str
     """The scene's name: the path from the PATH that was given, with it. The same wherever the footage lies."""
     kind: str
-    """video, images, or missing"""
+    """video, images, stereo, or missing"""
     paths: tuple[Path, ...]
     source: str = ""
     licence: str | None = None
 
     @property
     def uri(self) -> str:
-        return str(self.paths[0] if self.kind != "images" else self.paths[0].parent)
+        return str(self.paths[0].parent if self.kind in ("images", "stereo") else self.paths[0])
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ class Footage:
         if item.kind == "missing":
             why = ", or its name is not UTF-8 text: rename it" if "\ufffd" in item.uri else ""
             raise UnreadableError(f"{item.uri}: no such file or folder{why}")
-        if item.kind == "images":
-            return Photos(item.paths, source=item.source, name=name, uri=item.uri, licence=item.licence)
+        if item.kind in ("images", "stereo"):
+            return Photos(item.paths, source=item.source, name=name, uri=item.uri, licence=item.licence, kind=item.kind)
         return Video(item.paths[0], source=item.source, name=name, licence=item.licence)
 
     def about(self, name: str, /) -> SceneInfo:

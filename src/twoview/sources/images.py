@@ -30,7 +30,14 @@ class Photos:
     times_s = None
 
     def __init__(
-        self, paths: Sequence[Path], *, source: str = "images", name: str, uri: str = "", licence: str | None = None
+        self,
+        paths: Sequence[Path],
+        *,
+        source: str = "images",
+        name: str,
+        uri: str = "",
+        licence: str | None = None,
+        kind: str = "images",
     ) -> None:
         if not paths:
             raise UnreadableError(f"{uri or name}: no pictures in it")
@@ -39,7 +46,7 @@ class Photos:
             source=source,
             scene=name,
             uri=uri or str(self.paths[0].parent),
-            kind="images",
+            kind=kind,
             codec=self.paths[0].suffix.lower().lstrip("."),
             num_frames=len(self.paths),
             licence=licence,
