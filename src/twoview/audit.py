@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import BrokenDatasetError, ConfigError
+from .dataset import all_rows, check_dataset
+from .errors import BrokenDatasetError
 from .plan import Plan, read_plan
 from .schema import Row
 from .shards import SAMPLE_PARTS, finished_parts, part_paths, read_manifest, read_sample, read_scenes, sample_json, shard_sha256
@@ -37,17 +38,18 @@ class Summary:
 
 def dataset_plan(out: Path) -> Plan:
     """The plan of a dataset. Raises ConfigError where there is none."""
-    plan = read_plan(out) if out.is_dir() else None
-    if plan is None:
-        raise ConfigError(f"{out}: no dataset of twoview there (plan.parquet is missing)")
+    check_dataset(out)
+    plan = read_plan(out)
+    assert plan is not None  # it was there a moment ago
     return plan
 
 
-def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None) -> Summary:
-    """Counts over the finished parts, or over those of `parts`."""
+def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selection: str | None = None) -> Summary:
+    """Counts over the finished parts, or over those of `parts`; what is kept, as a selection of the whole says."""
     wanted = tuple(range(plan.num_parts)) if parts is None else parts
     finished = sorted(set(finished_parts(out)) & set(wanted))
-    rows = read_manifest(out, finished, ["kept", "stored", "reasons", "overlap"])
+    columns = ["kept", "stored", "reasons", "overlap"]
+    rows = all_rows(out, selection, columns) if selection else read_manifest(out, finished, columns)
     scenes = read_scenes(out, finished)
     reasons = Counter(r for refused in rows["reasons"].to_pylist() for r in refused)
     overlap = rows["overlap"].drop_null().to_numpy()

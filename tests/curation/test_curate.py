@@ -237,7 +237,7 @@ def test_best_of_window_is_the_literal_search(walk: Path, tmp_path: Path) -> Non
 
 
 def test_all_pairs_of_a_folder_describe_each_picture_once(photos: Path, tmp_path: Path) -> None:
-    (scene,) = [OpenScene(find_footage([photos]).open("photos"), config) for config in (CurateConfig(propose=AllPairs(), size=64),)]
+    scene = OpenScene(find_footage([photos]).open("photos"), CurateConfig(propose=AllPairs(), size=64))
     piece = replace(piece_of(190), scene="photos", num_frames=20, stop=20)
     assert len(list(pairs_of(scene, piece, scene.config))) == 190
     assert scene.num_described == 20

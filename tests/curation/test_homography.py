@@ -119,7 +119,7 @@ def test_a_blank_picture_has_no_features() -> None:
     described = sift(BLANK)
     assert described.points.shape == (0, 2)
     assert described.descriptors.shape == (0, 128)
-    assert features.size == (256, 256)
+    assert described.size == (256, 256)
 
 
 def test_features_are_opencv_s(wall: np.ndarray) -> None:

@@ -167,13 +167,34 @@ def _processor() -> str:
 def run(job: Job, crew: Crew | None = None, tell: Callable[[Progress], None] = lambda progress: None) -> None:
     """Finish the parts of a job, by the workers of a crew if there is one; back when all are finished, whoever finished them.
 
-    An interrupt or any error leaves every finished part as it is.
+    An interrupt or any error leaves every finished part as it is. A line in OUT/runs.jsonl says how long it took.
     """
     left = len(job.left)
-    if crew and crew.workers and left > 1:
-        _run_crew(job, crew, left, tell)
-    work(job, lambda kind, content: tell(content) if kind == "progress" else None, patient=True)
+    helpers = len(crew.workers[:left]) if crew and left > 1 else 0
+    started, num_pairs, num_kept = time.time(), 0, 0
+
+    def counted(progress: Progress) -> None:
+        nonlocal num_pairs, num_kept
+        num_pairs, num_kept = num_pairs + progress.num_pairs, num_kept + progress.num_kept
+        tell(progress)
+
+    try:
+        if crew and helpers:
+            _run_crew(job, crew, left, counted)
+        work(job, lambda kind, content: counted(content) if kind == "progress" else None, patient=True)
+    finally:
+        if left:
+            counts = {"workers": max(1, helpers), "num_pairs": num_pairs, "num_kept": num_kept, "finished": not job.left}
+            _note_run(job.out, started, counts)
     _remove_stale_locks(job.out)
+
+
+def _note_run(out: Path, started: float, counts: dict[str, Any]) -> None:
+    """One more line in runs.jsonl: the only place in OUT that speaks of clock time."""
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started))
+    line = json.dumps({"started": when, "seconds": round(time.time() - started, 3), **counts})
+    with contextlib.suppress(OSError), (out / "runs.jsonl").open("a") as file:  # a full disk has been complained of already
+        file.write(line + "\n")
 
 
 def _run_crew(job: Job, crew: Crew, num_left: int, tell: Callable[[Progress], None]) -> None:

@@ -1,0 +1,141 @@
+"""The verbs that look: measure, audit and recipes."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from ..errors import ConfigError, UnreadableError
+from .terminal import DONE, FAILED, SOME_UNREADABLE, parse, print_summary
+
+
+def measure(args: Sequence[str]) -> int:
+    import tyro
+
+    from ..curation.curate import Crop
+    from ..curation.measure import as_row_dict, drawing, measure, stored_picture
+    from ..recipes import curate_recipe
+
+    @dataclass(frozen=True, kw_only=True)
+    class Measure:
+        """Overlap of two pictures: how much of each is seen in the other. The smaller direction counts."""
+
+        pictures: tyro.conf.Positional[tuple[Path, ...]] = ()
+        """Two pictures."""
+        estimator: Literal["paper", "released"] = "paper"
+        """paper: deterministic; released: the published code, on pictures stretched to 224 px."""
+        json: bool = False
+        """One JSON object, keys as the manifest's columns."""
+        picture: Path | None = None
+        """Draw inliers and patch map into this file."""
+        pairs: Path | None = None
+        """A file with two paths a line and a tab between them: a line of JSON for each comes back, in order."""
+        crop: Crop | None = None
+        """centre: the largest square; stretch: squeezed to a square; none: the whole. Default: as the estimator's recipe."""
+        size: int | None = None
+        """Side of the measured square in px. Default: as the estimator's recipe."""
+
+    given = parse(Measure, args, "measure")
+    recipe = curate_recipe(given.estimator)
+    recipe = replace(recipe, crop=given.crop or recipe.crop, size=recipe.size if given.size is None else given.size)
+    estimator, crop, size = recipe.estimator, recipe.crop, recipe.size
+    if given.pairs is not None:
+        if given.pictures or given.picture:
+            raise ConfigError("measure: give two pictures or --pairs FILE, not both")
+        return _measure_list(given.pairs, lambda a, b: as_row_dict(measure(a, b, estimator, crop=crop, size=size), estimator))
+    if len(given.pictures) != 2:
+        raise ConfigError(f"measure takes two pictures, not {len(given.pictures)} (or --pairs FILE)")
+    a, b = (stored_picture(path, crop, size) for path in given.pictures)
+    match = measure(a, b, estimator, crop=crop, size=size)
+    if given.picture is not None:
+        _write_picture(given.picture, drawing(a, b, match))
+    if given.json:
+        print(json.dumps(as_row_dict(match, estimator)))
+    elif not match.found:
+        print(f"not found: {match.failure} ({match.num_matches} matches, {match.num_inliers} inliers)")
+    else:
+        print(f"overlap {match.overlap:.4f} (a in b {match.overlap_ab:.4f}, b in a {match.overlap_ba:.4f})")
+        print(f"{match.num_inliers} inliers of {match.num_matches} matches")
+        print(f"scale {match.scale:.3f}, rotation {match.rotation_deg:.1f} deg")
+    return DONE
+
+
+def _measure_list(path: Path, measured: Callable[[Path, Path], dict]) -> int:
+    """A line of JSON for each line of the file. A pair that cannot be read gives an `error` in place of the figures."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--pairs {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    pairs = [(number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip()]
+    for number, names in pairs:
+        if len(names) != 2 or not all(names):
+            raise ConfigError(f"--pairs {path}, line {number}: write two paths with a tab between them")
+    code = DONE
+    for _, (a, b) in pairs:
+        answer: dict = {"a": a, "b": b}
+        try:
+            answer |= measured(Path(a), Path(b))
+        except UnreadableError as error:
+            answer |= {"found": False, "reasons": ["unreadable"], "error": str(error)}
+            code = SOME_UNREADABLE
+        print(json.dumps(answer, ensure_ascii=False), flush=True)
+    return code
+
+
+def _write_picture(path: Path, image) -> None:  # noqa: ANN001 - uint8 RGB
+    import cv2
+
+    try:
+        _, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error:
+        raise ConfigError(f"--picture {path}: give a name that ends in .png or .jpg") from None
+    path.write_bytes(data.tobytes())
+
+
+def audit(args: Sequence[str]) -> int:
+    import tyro
+
+    from ..audit import dataset_plan, faults, summarise
+    from ..dataset import split_name
+    from ..report import write_report
+
+    @dataclass(frozen=True, kw_only=True)
+    class Audit:
+        """Check every file of a dataset against its manifest, count what it holds, and write DIR/report.html.
+
+        With DIR@NAME, of a selection: DIR/selections/NAME.html.
+        """
+
+        dataset: tyro.conf.Positional[Path]
+        """The folder that curate wrote, or DIR@NAME."""
+
+    out, selection = split_name(parse(Audit, args, "audit").dataset)
+    plan = dataset_plan(out)
+    wrong = faults(out, plan)
+    for fault in wrong:
+        print(f"fault: {fault}")
+    if wrong:
+        print(f"{len(wrong)} faults: {out}")
+        return FAILED
+    summary = summarise(out, plan, selection=selection)
+    print_summary(summary, f"{out}@{selection}" if selection else out)
+    most = max(summary.overlaps, default=0)
+    for i, num in enumerate(summary.overlaps):
+        if num:
+            print(
+                f"  {i / len(summary.overlaps):.2f}-{(i + 1) / len(summary.overlaps):.2f} {num:8,} {'#' * round(40 * num / most)}"
+            )
+    if summary.num_finished < summary.num_parts:
+        print(f"{summary.num_finished} of {summary.num_parts} parts are finished: the same curate command goes on")
+    print("every stored picture and sample is as the manifest says")
+    print(f"to look at: {write_report(out, selection)}")
+    return DONE
+
+
+def recipes(args: Sequence[str]) -> int:
+    from ..recipes import CURATE
+
+    for name, recipe in CURATE.items():
+        print(f"{name:14} {(recipe.__doc__ or '').strip().splitlines()[0]}")
+    return DONE

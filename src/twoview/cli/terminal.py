@@ -1,0 +1,84 @@
+"""What all verbs share: exit codes, flags, and words on the terminal."""
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..audit import Summary
+
+DONE, FAILED, USAGE, SOME_UNREADABLE, NOTHING_KEPT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
+
+
+def complain(words: str, code: int) -> int:
+    print(f"twoview: {words}", file=sys.stderr)
+    return code
+
+
+def parse(arguments: type, args: Sequence[str], verb: str) -> Any:
+    """The flags of a verb. What tyro draws as a box around a mistake becomes one line."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(arguments, args=list(args), prog=f"twoview {verb}", config=(tyro.conf.FlagCreatePairsOff,))
+    except SystemExit as stop:
+        if stop.code != USAGE:  # --help, or a SIGTERM meanwhile
+            raise
+        lines = [line.strip("╭╮╰╯│─ ") for line in said.getvalue().splitlines()]
+        words = " ".join(line for line in lines[1:] if line.strip("-")).partition(" For full helptext")[0]
+        raise ConfigError(f"{words} (twoview {verb} --help lists the flags)") from None
+
+
+def band(flag: str, text: str) -> tuple[float, float]:
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise ConfigError(f"{flag} {text}: give LOW:HIGH, as 0.5:0.7") from None
+
+
+def print_summary(summary: "Summary", out: Path | str) -> None:
+    inputs = sum(summary.inputs.values())
+    print(f"{summary.num_kept:,} pairs kept of {summary.num_pairs:,} measured, from {inputs:,} scenes: {out}")
+    if summary.num_stored > summary.num_kept:
+        print(f"  {summary.num_stored - summary.num_kept:,} more stored for a looser choice later")
+    for reason, num in summary.reasons.items():
+        print(f"  {num:8,} {reason}")
+    shown = 20
+    for status, error in summary.errors[:shown]:
+        print(f"{status}: {error}")
+    if len(summary.errors) > shown:
+        print(f"and {len(summary.errors) - shown:,} more inputs with faults, each in scenes/ there")
+
+
+@contextlib.contextmanager
+def counting(verb: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of pairs done of all on a terminal; elsewhere a line every ten seconds."""
+    told = started = time.monotonic()
+    on_terminal = sys.stderr.isatty()
+
+    def tell(num: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if now - told < (0.2 if on_terminal else 10):
+            return
+        told = now
+        left = (now - started) * (total - num) / max(num, 1)
+        words = f"{num:,} of {total:,} pairs {verb}, about {left:,.0f} s left"
+        print(
+            f"\r\x1b[K{words}" if on_terminal else f"twoview: {words}", end="" if on_terminal else "\n", file=sys.stderr, flush=True
+        )
+
+    try:
+        yield tell
+    finally:
+        if on_terminal:
+            print("\r\x1b[K", end="", file=sys.stderr)

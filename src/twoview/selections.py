@@ -1,0 +1,194 @@
+"""Choices made later: which of a dataset's stored pairs to use. A selection is a list of keys; nothing is decoded or copied."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .dataset import check_dataset, chosen, selection_keys, selection_path
+from .errors import ConfigError
+from .shards import finished_parts, part_paths, read_manifest, write_whole
+
+LOOSE = ("overlap_low", "overlap_high", "not_best")
+"""Reasons that another band may overrule. Whatever else speaks against a pair, it is never selected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectConfig:
+    """Which of the stored pairs to take. The conditions hold together; quotas come last."""
+
+    overlap: tuple[float, float] | None = None
+    """Pairs of this band, kept or not, of each group the one that shares least. None: the kept pairs."""
+    where: str | None = None
+    """A condition in SQL over the manifest's columns."""
+    quota: Mapping[str, int] = field(default_factory=dict)
+    """At most so many pairs by source; `*` for each source that has no line of its own."""
+    drop: frozenset[str] = frozenset()
+    """Keys or pair ids to leave out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """What a selection came to."""
+
+    keys: pa.ChunkedArray
+    """In the manifest's order."""
+    num_from: int
+    """Stored pairs that were chosen from."""
+    by_source: Mapping[str, int]
+    short: Mapping[str, int]
+    """Sources that have fewer pairs than their quota, and how many are missing."""
+    unknown_drops: tuple[str, ...] = ()
+    """What --drop names and the dataset does not have."""
+
+
+def select(folder: Path, config: SelectConfig, within: str | None = None) -> Selected:
+    """The pairs of a dataset that a configuration chooses, among the stored ones or those of another selection.
+
+    Raises ConfigError for SQL that does not run.
+    """
+    check_dataset(folder)
+    rows = read_manifest(folder, columns=["key", "pair_id", "source", "group", "overlap", "kept", "stored", "reasons"])
+    rows = rows.filter(rows["stored"])
+    if within is not None:
+        rows = rows.filter(chosen(rows["key"], selection_keys(folder, within), folder, within))
+    num_from = len(rows)
+    unknown: tuple[str, ...] = ()
+    if config.overlap is not None:
+        rows = _in_band(rows, config.overlap)
+    elif within is None:
+        rows = rows.filter(rows["kept"])
+    if config.where is not None:
+        rows = rows.filter(_is_in(rows["key"], _keys_where(folder, config.where)))
+    if config.drop:
+        names = pa.array(sorted(config.drop), pa.string())
+        rows = rows.filter(pc.invert(pc.or_(_is_in(rows["key"], names), _is_in(rows["pair_id"], names))))  # pyright: ignore[reportAttributeAccessIssue]
+        every = read_manifest(folder, columns=["key", "pair_id"])
+        known = pc.or_(_is_in(names, every["key"]), _is_in(names, every["pair_id"]))  # pyright: ignore[reportAttributeAccessIssue]
+        unknown = tuple(names.filter(pc.invert(known)).to_pylist())  # pyright: ignore[reportAttributeAccessIssue]
+    if config.overlap is not None:
+        rows = _best_of_groups(rows)
+    rows, short = _limited(rows, config.quota)
+    counts = pc.value_counts(rows["source"].combine_chunks())  # pyright: ignore[reportAttributeAccessIssue]
+    by_source = {entry["values"]: entry["counts"] for entry in counts.to_pylist()}
+    return Selected(keys=rows["key"], num_from=num_from, by_source=by_source, short=short, unknown_drops=unknown)
+
+
+def _is_in(values: Any, among: Any) -> Any:
+    return pc.is_in(values, value_set=among)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _in_band(rows: pa.Table, band: tuple[float, float]) -> pa.Table:
+    """Those of a band against which nothing speaks but the band they were curated with."""
+    reasons = rows["reasons"].combine_chunks()
+    strict = pc.invert(_is_in(reasons.flatten(), pa.array(LOOSE)))  # pyright: ignore[reportAttributeAccessIssue]
+    refused = np.zeros(len(rows), bool)
+    refused[np.asarray(pc.list_parent_indices(reasons).filter(strict))] = True  # pyright: ignore[reportAttributeAccessIssue]
+    overlap = rows["overlap"].to_numpy()  # NaN where unmeasured
+    return rows.filter(pa.array(~refused & (overlap >= band[0]) & (overlap <= band[1])))
+
+
+def _best_of_groups(rows: pa.Table) -> pa.Table:
+    """Of each group the pair that shares least, the first of equals."""
+    group = rows["group"].combine_chunks().dictionary_encode().indices.to_numpy()
+    order = np.lexsort((rows["overlap"].to_numpy(), group))  # stable
+    _, first = np.unique(group[order], return_index=True)
+    return rows.take(pa.array(np.sort(order[first])))
+
+
+def _limited(rows: pa.Table, quota: Mapping[str, int]) -> tuple[pa.Table, dict[str, int]]:
+    """At most so many pairs a source, and what is missing: those of the lowest key, which is a hash.
+
+    So a larger quota holds all of a smaller one, and a choice does not depend on what other sources have.
+    """
+    keep = np.ones(len(rows), bool)
+    source = rows["source"].combine_chunks().dictionary_encode()
+    rank = pc.rank(rows["key"].combine_chunks()).to_numpy()  # pyright: ignore[reportAttributeAccessIssue]
+    short = {name: num for name, num in quota.items() if name != "*" and name not in set(source.dictionary.to_pylist())}
+    for code, name in enumerate(source.dictionary.to_pylist()):
+        most = quota.get(name, quota.get("*"))
+        if most is None:
+            continue
+        own = np.flatnonzero(source.indices.to_numpy() == code)
+        keep[own[np.argsort(rank[own])[most:]]] = False
+        if name in quota and len(own) < most:
+            short[name] = most - len(own)
+    return rows.filter(pa.array(keep)), {name: num for name, num in short.items() if num}
+
+
+def _keys_where(folder: Path, where: str) -> pa.Array:
+    """Keys of the pairs for which a condition in SQL holds."""
+    import duckdb
+
+    files = [str(part_paths(folder, part)[2]) for part in finished_parts(folder)]
+    if not files:
+        return pa.array([], pa.string())
+    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as database:
+        pairs = database.read_parquet(files, union_by_name=True)
+        try:
+            found = pairs.filter(where).project("key").fetchall()
+        except duckdb.Error as error:
+            words = str(error).split("\n")[0]
+            raise ConfigError(
+                f"--where {where}: {words} (columns: {', '.join(pairs.columns)}; write \"group\" in quotes, and words as 'word')"
+            ) from None
+    return pa.array([key for (key,) in found], pa.string())
+
+
+def write_selection(folder: Path, name: str, selected: Selected, config: SelectConfig, within: str | None) -> Path:
+    """Write selections/NAME.parquet: one column of keys; how they were chosen is in the file's metadata.
+
+    Raises ConfigError where another selection of that name is there: a run may have been trained with it.
+    """
+    path = selection_path(folder, check_name(name))
+    if path.exists() and not selection_keys(folder, name).equals(selected.keys):
+        raise ConfigError(f"{path} is there with other pairs: give another --name, or remove it")
+    path.parent.mkdir(exist_ok=True)
+    how = asdict(config) | {"quota": dict(config.quota), "drop": sorted(config.drop), "within": within}
+    table = pa.table({"key": selected.keys.cast(pa.string())}).replace_schema_metadata(
+        {"selection": json.dumps(how, sort_keys=True)}
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    write_whole(path, sink.getvalue().to_pybytes())
+    return path
+
+
+def check_name(name: str) -> str:
+    """The name, if it can be one: it becomes a file, and stands after the @ of DIR@NAME."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ConfigError(f"--name {name}: give up to 100 letters, digits, dots, dashes and underscores")
+    return name
+
+
+def read_quota(path: Path) -> dict[str, int]:
+    """Lines of a source, a tab or spaces, and a number; `*` for every other source; # begins a remark."""
+    quota: dict[str, int] = {}
+    for number, line in _lines("--quota", path):
+        source, _, num = (part.strip() for part in line.rstrip().rpartition("\t" if "\t" in line else " "))
+        if not source or not num.isdecimal():
+            raise ConfigError(f"--quota {path}, line {number}: write a source, a tab and a number of pairs")
+        if source in quota:
+            raise ConfigError(f"--quota {path}, line {number}: {source} stands twice")
+        quota[source] = int(num)
+    return quota
+
+
+def read_drop(path: Path) -> frozenset[str]:
+    """Keys or pair ids, one a line; # begins a remark."""
+    return frozenset(line.strip() for _, line in _lines("--drop", path))
+
+
+def _lines(flag: str, path: Path) -> list[tuple[int, str]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{flag} {path}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    return [(i, line) for i, line in enumerate(lines, 1) if line.strip() and not line.startswith("#")]
