@@ -1,0 +1,45 @@
+"""The examples run as their first lines say, and stay short."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import twoview
+from runs import twoview as command
+from twoview.shards import read_manifest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.name)
+def test_examples_fit_on_a_screen(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 60
+
+
+def test_own_video(walk: Path, tmp_path: Path) -> None:
+    script = [sys.executable, str(EXAMPLES / "01_own_video.py"), str(walk), str(tmp_path / "pairs")]
+    said = subprocess.run(script, capture_output=True, text=True, check=True, timeout=120).stdout
+    pairs = twoview.open(tmp_path / "pairs")
+    assert len(pairs) > 3
+    assert said.splitlines()[0] == repr(pairs)
+    assert said.count("overlap 0.") == len(pairs)
+    seen, there, elsewhere = map(int, re.search(r"(\d+) of 196 patches .* apart: (\d+), from other patches (\d+)", said).groups())
+    assert seen > 90
+    assert there < elsewhere / 2
+
+
+def test_own_estimator(walk: Path, tmp_path: Path) -> None:
+    """With two workers, which import the file on their own; the class's field is a flag."""
+    flags = ["--recipe", "02_own_estimator:orb", "--estimator.num-features", "1500", "--workers", "2"]
+    done = command("curate", walk, "--out", tmp_path / "pairs", *flags, cwd=EXAMPLES)
+    assert done.returncode == 0, done.stderr
+    rows = read_manifest(tmp_path / "pairs").to_pylist()
+    assert {row["estimator"] for row in rows} == {"orb@1"}
+    assert '"num_features": 1500' in (tmp_path / "pairs" / "config.json").read_text()
+    kept = [row for row in rows if row["kept"]]
+    assert len(kept) >= 2
+    for pair in twoview.open(tmp_path / "pairs"):
+        assert twoview.measure(pair.a, pair.b).overlap == pytest.approx(pair.row.overlap, abs=0.1)
