@@ -8,12 +8,15 @@ process, the same decoded pictures, the ways in turn; medians of CPU time. The l
     .venv/bin/python benchmarks/oracle.py
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in curate's workers
 
 import cv2
 import numpy as np

@@ -1,9 +1,9 @@
-"""What `twoview curate` makes of every real video and picture sequence at hand, with its default recipe.
+"""What `twoview curate` makes of every real video, picture sequence, stereo pair and street set at hand.
 
-A survey, not a claim with a target: a still camera and film cuts must give next to nothing, a walk must give pairs. Prints a
-Markdown table.
+A survey, not a claim with a target: a still camera and film cuts must give next to nothing, a walk must give pairs. Prints
+Markdown tables; the datasets and their pages stay in FOLDER where one is given.
 
-    .venv/bin/python benchmarks/real.py
+    .venv/bin/python benchmarks/real.py [FOLDER]
 """
 
 import subprocess
@@ -31,30 +31,53 @@ SEQUENCES = (
     "seq_object_kermit/kermit/*.jpg",
     "seq_object_robot/robot/images/*.jpg",
     "seq_street_berlin/berlin/images/*.jpg",
-    "stereo_kitti_slambook2/stereo/*.png",
-    "stereo_middlebury_cones/im*.png",
 )
+OTHERS = (
+    ("stereo", "stereo_kitti_slambook2/stereo/*.png"),
+    ("stereo", "stereo_middlebury_cones/im*.png"),
+    ("all_pairs", "seq_street_berlin/berlin/images/*.jpg"),
+    ("all_pairs", "seq_object_kermit/kermit/*.jpg"),
+    ("all_pairs", "phototourism_pairs/phototourism_sample_images/*.jpg"),
+    ("all_pairs", "seq_indoor_walk_cut3r001/001/*.jpg"),
+    ("best_of_window", "rgbd_video_redkitchen/video.mp4"),
+)
+"""Recipes other than the default, where they belong."""
 
 
 def main() -> None:
     videos = sorted(p for p in need(DATA).rglob("*") if p.suffix in (".mp4", ".mov"))
     pictures = [path for pattern in SEQUENCES for path in sorted(DATA.glob(pattern))]
+    runs = {"paper": [*videos, *pictures]}
+    for recipe, pattern in OTHERS:
+        runs.setdefault(recipe, []).extend(sorted(DATA.glob(pattern)))
     with tempfile.TemporaryDirectory() as temporary:
-        paths, out = Path(temporary, "footage.txt"), Path(temporary, "out")
-        paths.write_text("".join(f"{path}\n" for path in (*videos, *pictures)))
-        command = [sys.executable, "-m", "twoview", "curate", "--list", str(paths), "--out", str(out)]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-        if done.returncode not in (0, 4):
-            sys.exit(f"exit code {done.returncode}\n{done.stdout}")
-        rows, scenes = read_manifest(out).to_pylist(), read_scenes(out).to_pylist()
-    print("| scene | frames | measured | kept | refused |\n|---|---|---|---|---|")
+        folder = Path(sys.argv[1] if len(sys.argv) > 1 else temporary)
+        for recipe, paths in runs.items():
+            curate(recipe, paths, folder)
+
+
+def curate(recipe: str, paths: list[Path], folder: Path) -> None:
+    """Curate into FOLDER/RECIPE, write its page, and print its table."""
+    listed, out = folder / f"{recipe}.txt", folder / recipe
+    listed.write_text("".join(f"{path}\n" for path in paths))
+    say("curate", "--list", listed, "--recipe", recipe, "--out", out)
+    say("audit", out)
+    rows, scenes = read_manifest(out).to_pylist(), read_scenes(out).to_pylist()
+    print(f"{recipe}\n\n| scene | frames | measured | kept | refused |\n|---|---|---|---|---|")
     for name, scene in {scene["scene"]: scene for scene in scenes}.items():
         here = [row for row in rows if row["scene"] == name]
         reasons = Counter(reason for row in here for reason in row["reasons"]).most_common(3)
         words = ", ".join(f"{num} {reason}" for reason, num in reasons)
         short = name.removeprefix(str(DATA).lstrip("/") + "/")
         print(f"| {short} | {scene['num_frames']} | {len(here)} | {sum(row['kept'] for row in here)} | {words} |")
-    print(f"| all | | {len(rows)} | {sum(row['kept'] for row in rows)} | |")
+    print(f"| all | | {len(rows)} | {sum(row['kept'] for row in rows)} | |\n")
+
+
+def say(*args: object) -> None:
+    command = [sys.executable, "-m", "twoview", *map(str, args)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode not in (0, 4):
+        sys.exit(f"exit code {done.returncode}\n{done.stdout}")
 
 
 if __name__ == "__main__":

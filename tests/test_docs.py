@@ -1,6 +1,8 @@
 """What the documents show is code that runs."""
 
 import re
+import shlex
+import shutil
 from pathlib import Path
 
 import cv2
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from runs import twoview as command
+from twoview.exchange import EXPORTS
 from twoview.recipes import CURATE
 from twoview.shards import read_manifest
 from twoview.sources.video import Video
@@ -50,3 +53,44 @@ def test_own_pieces(heading: str, recipe: str, flags: list[str], walk: Path, tmp
 def test_concepts_name_every_recipe() -> None:
     text = (DOCS / "concepts.md").read_text()
     assert all(f"`{name}`" in text for name in CURATE if name != "released")
+
+
+# -------------------------------------------------------------------------------------------------------------- README
+
+
+README = (DOCS.parent / "README.md").read_text()
+
+
+@pytest.fixture
+def as_in_readme(wide: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folders that README speaks of."""
+    shutil.copytree(wide, tmp_path / "pairs")
+    shutil.copytree(dataset, tmp_path / "twoview-demo" / "pairs")
+    (tmp_path / "quota.tsv").write_text("video\t3\n*\t2\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["twoview", "webdataset"])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_python_of_readme(code: str, as_in_readme: Path) -> None:
+    names: dict = {}
+    exec(code, names)
+    assert len(names.get("pairs", ())) > 2 or names["patches"].shape == (2, 196)
+
+
+def test_choosing_as_in_readme(as_in_readme: Path) -> None:
+    text = README.split("\n## Choose later\n")[1].split("```")[1]
+    commands = [shlex.split(line, comments=True) for line in text.splitlines() if line]
+    assert len(commands) == 4
+    for command_line in commands:
+        assert command_line[0] == "twoview"
+        done = command(*command_line[1:])
+        assert done.returncode == 0, done.stderr
+    assert (as_in_readme / "pairs" / "selections" / "mix.html").exists()
+
+
+def test_exporting_as_in_readme(as_in_readme: Path) -> None:
+    table = README.split("\n## Hand on\n")[1].split("\n## ")[0]
+    names = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
+    assert names == list(EXPORTS)
