@@ -63,14 +63,15 @@ class Dataset(Sequence[PairSample]):
             b=decode(files["b.jpg"]),
             patches=np.load(io.BytesIO(files["patches.npy"]), allow_pickle=False),
             points=np.load(io.BytesIO(files["points.npy"]), allow_pickle=False),
-            row=row_from_json(files["json"], *self._place(index)),
+            row=row_from_json(files["json"], *self.place(index)),
         )
 
     def files(self, index: int) -> dict[str, bytes]:
         """The files of one sample as they lie in the tar, by extension: a.jpg, b.jpg, patches.npy, points.npy, json."""
-        return read_sample(self.path, *self._place(index))
+        return read_sample(self.path, *self.place(index))
 
-    def _place(self, index: int) -> tuple[str, int, int]:
+    def place(self, index: int) -> tuple[str, int, int]:
+        """Where a sample lies: path of its tar inside the dataset, offset and size in bytes."""
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.path} has pairs 0 to {len(self) - 1}, not {index}")
         shard, offset, size = self._where[index].tolist()

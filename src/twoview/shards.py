@@ -291,13 +291,19 @@ def _read_tables(out: Path, which: int, schema: pa.Schema, parts: Iterable[int] 
     return pa.concat_tables(tables) if tables else (empty.select(columns) if columns else empty)
 
 
-def read_sample(out: Path, shard: str, offset: int, size: int) -> dict[str, bytes]:
-    """The files of one sample by their extension (`a.jpg`, ..., `json`), in one read."""
+def read_bytes(out: Path, shard: str, offset: int, size: int) -> bytes:
+    """One sample as it lies in its tar, headers and padding included."""
     with (out / shard).open("rb") as file:
         file.seek(offset)
         data = file.read(size)
     if len(data) != size:
         raise BrokenDatasetError(f"{out / shard}: ends before offset {offset + size}")
+    return data
+
+
+def read_sample(out: Path, shard: str, offset: int, size: int) -> dict[str, bytes]:
+    """The files of one sample by their extension (`a.jpg`, ..., `json`), in one read."""
+    data = read_bytes(out, shard, offset, size)
     files = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data + bytes(1024))) as tar:

@@ -91,7 +91,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         return _read_heic(path)
     if _is_cut_short(data):
         raise UnreadableError(f"{path}: the picture is cut short")
-    height, width = _size_in_header(data)
+    height, width = size_in_header(data)
     num_pixels = height * width or len(data) // 3  # a format whose header is not read here: at least a byte a sample
     factor = next(f for f in (1, 2, 4, 8) if num_pixels <= MAX_PIXELS * f * f or f == 8)
     flags = {1: cv2.IMREAD_COLOR, 2: cv2.IMREAD_REDUCED_COLOR_2, 4: cv2.IMREAD_REDUCED_COLOR_4, 8: cv2.IMREAD_REDUCED_COLOR_8}
@@ -129,7 +129,7 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
-def _size_in_header(data: bytes) -> tuple[int, int]:
+def size_in_header(data: bytes) -> tuple[int, int]:
     """Height and width from the header of a JPEG, PNG or WebP; 0, 0 for others."""
 
     def number(at: int, size: int, order: Literal["big", "little"] = "big") -> int:

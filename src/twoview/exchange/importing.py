@@ -1,0 +1,315 @@
+"""Pairs that others wrote, as a dataset. JPEG bytes are copied as they are; finished parts are kept, whatever happens."""
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import unquote
+
+import cv2
+import numpy as np
+from jaxtyping import Int16, UInt8
+
+from ..curation.curate import JPEG_QUALITY
+from ..curation.engine import versions
+from ..curation.locks import Lock, holder
+from ..curation.verdicts import perceptual_hash, sharpness
+from ..dataset import decode
+from ..errors import ConfigError, TryLaterError, UnreadableError
+from ..plan import Plan, Slice, read_plan, write_plan
+from ..schema import OUTSIDE, Row
+from ..shards import SceneRow, ShardWriter, explained, finished_parts, key_of, read_scenes, write_whole
+from ..sources.images import read_image
+from .exporting import NOTE, PAIR_FOLDER, Tell
+from .pickled import read_correspondences
+
+Layout = Literal["mimic", "croco"]
+PART_PAIRS = 2_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """What was read."""
+
+    num_pairs: int
+    num_unreadable: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Listing:
+    """A list of pairs. Pictures lie in its folder or below, or anywhere if their paths are absolute."""
+
+    layout: Layout
+    path: Path
+    lines: list[tuple[str, str]]
+    """Each pair once."""
+    grid: tuple[int, int]
+    fingerprint: str
+    num_repeated: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Pair:
+    row: Row
+    a: bytes = b""
+    b: bytes = b""
+    patches: Int16[np.ndarray, "2 p"] | None = None
+    error: str = ""
+
+
+def import_pairs(path: Path, layout: Layout, out: Path, tell: Tell = lambda num, total: None) -> Imported:
+    """Read the pairs of a published layout into the dataset OUT; run again, it goes on where it was stopped.
+
+    mimic: a CSV with path1 and path2, and corresponding.npy beside the pictures. croco: pairs.txt. path: the list, or its folder.
+    A pair that cannot be read is a refused row, with the reason `unreadable`. Raises ConfigError where there is no such list, and
+    BrokenDatasetError for a pickle that asks for what it has no use for; then nothing of it is run.
+    """
+    listing = _read_listing(_find_listing(path, layout), layout)
+    if not listing.lines:
+        raise ConfigError(f"{listing.path}: no pairs in it")
+    with explained(out):
+        plan = _prepare(listing, out)
+        with _sole(out), ThreadPoolExecutor(os.cpu_count()) as pool:
+            left = [piece for piece in plan.slices if piece.part not in set(finished_parts(out))]
+            num = len(listing.lines) - sum(piece.stop - piece.start for piece in left)
+            for piece in left:
+                with ShardWriter(out, piece.part) as shard:
+                    lines = listing.lines[piece.start : piece.stop]
+                    errors = []
+                    for pair in pool.map(lambda line: _read_pair(listing, *line), lines):
+                        _write(shard, pair)
+                        errors += [pair.error] * bool(pair.error)
+                        num += 1
+                        tell(num, len(listing.lines))
+                    shard.write_scene(_scene_row(listing, piece, errors))
+    scenes = read_scenes(out).to_pylist()
+    kept = sum(scene["num_kept"] for scene in scenes)
+    notes = [f"unreadable: {scene['error']}" for scene in scenes if scene["error"]][:20]
+    if listing.num_repeated:
+        notes.append(f"{listing.num_repeated:,} lines name a pair that stands above already")
+    return Imported(num_pairs=kept, num_unreadable=len(listing.lines) - kept, notes=tuple(notes))
+
+
+def _find_listing(path: Path, layout: Layout) -> Path:
+    """The list of pairs, given it or its folder."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ConfigError(f"{path}: no such file or folder")
+    if layout == "croco":
+        found = [p for p in (path / "pairs.txt", path / "habitat_release" / "pairs.txt") if p.exists()][:1]
+    else:
+        found = sorted(path.glob("*.csv"))
+    if len(found) != 1:
+        wanted = "pairs.txt" if layout == "croco" else "CSV with path1 and path2"
+        seen = f"{len(found)} of them: name one" if found else "none there"
+        raise ConfigError(f"{path}: a folder with a {wanted} is wanted ({seen})")
+    return found[0]
+
+
+def _read_listing(path: Path, layout: Layout) -> _Listing:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = list(_csv_lines(path, file) if layout == "mimic" else _text_lines(path, file))
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text") from None
+    grid = (14, 14)
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not an export of ours, or one without patches
+        rows, columns = json.loads((path.parent / NOTE).read_bytes())["patch_grid"]
+        grid = (int(rows), int(columns))
+    once = list(dict.fromkeys(lines))
+    return _Listing(layout=layout, path=path, lines=once, grid=grid, fingerprint=digest, num_repeated=len(lines) - len(once))
+
+
+def _csv_lines(path: Path, file) -> Iterator[tuple[str, str]]:  # noqa: ANN001 - text
+    reader = csv.reader(file)
+    header = next(reader, [])
+    if not {"path1", "path2"} <= set(header):
+        raise ConfigError(f"{path}: its first line must name the columns path1 and path2")
+    first, second = header.index("path1"), header.index("path2")
+    for row in reader:
+        if row and (len(row) <= max(first, second) or not row[first] or not row[second]):
+            raise ConfigError(f"{path}, line {reader.line_num}: path1 or path2 is missing")
+        if row:
+            yield row[first], row[second]
+
+
+def _text_lines(path: Path, file) -> Iterator[tuple[str, str]]:  # noqa: ANN001 - text
+    for number, line in enumerate(file, 1):
+        names = line.split()
+        if names and len(names) < 2:
+            raise ConfigError(f"{path}, line {number}: write two paths with a space between them")
+        if names:
+            yield names[0], names[1]
+
+
+def _prepare(listing: _Listing, out: Path) -> Plan:
+    """The plan in OUT, made if OUT is new or empty. Raises ConfigError where OUT is of anything else."""
+    config = {"import": listing.layout, "listing": listing.path.name, "listing_sha256": listing.fingerprint}
+    sha = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    known = read_plan(out) if out.is_dir() else None
+    if known and known.config_sha256 == sha:
+        return known
+    if known or (out.is_dir() and any(p.suffix != ".partial" and p.name not in ("locks", "config.json") for p in out.iterdir())):
+        raise ConfigError(f"{out} holds something else than an import of {listing.path}: give an --out that is new or empty")
+    for folder in ("shards", "scenes", "manifest", "locks"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    content = {"format": 1, "config": config, "config_sha256": sha, "versions": versions()}
+    write_whole(out / "config.json", (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    total = len(listing.lines)
+    slices = tuple(
+        Slice(
+            part=part,
+            source=listing.layout,
+            scene=listing.path.name,
+            kind="import",
+            start=start,
+            stop=min(start + PART_PAIRS, total),
+            num_frames=total,
+            num_candidates=total,
+            num_pairs=total,
+            size_bytes=0,
+            fingerprint=listing.fingerprint,
+            licence=None,
+            error="",
+        )
+        for part, start in enumerate(range(0, total, PART_PAIRS))
+    )
+    plan = Plan(slices, sha)
+    write_plan(out, plan)
+    return plan
+
+
+def _sole(out: Path) -> Lock:
+    path = out / "locks" / "import.lock"
+    lock = Lock.acquire(path)
+    if lock is None:
+        raise TryLaterError(f"{out}: an import is at work there ({holder(path)})")
+    return lock
+
+
+def _scene_row(listing: _Listing, piece: Slice, errors: list[str]) -> SceneRow:
+    """The list is the one input; its lines are what is counted as frames."""
+    kept = piece.stop - piece.start - len(errors)
+    return SceneRow(
+        part=piece.part,
+        source=listing.layout,
+        scene=piece.scene,
+        uri=str(listing.path),
+        kind="import",
+        status="partial" if errors else "ok",
+        error=f"{len(errors)} of {piece.stop - piece.start} pairs, the first: {errors[0]}" if errors else "",
+        codec=None,
+        fps=None,
+        width_px=None,
+        height_px=None,
+        num_frames=piece.num_frames,
+        start=piece.start,
+        stop=piece.stop,
+        num_pairs=piece.stop - piece.start,
+        num_kept=kept,
+        num_stored=kept,
+        licence=None,
+        split=None,
+    )
+
+
+def _write(shard: ShardWriter, pair: _Pair) -> None:
+    if pair.error:
+        shard.write_row(pair.row)
+        return
+    patches = np.empty((2, 0), np.int16) if pair.patches is None else pair.patches
+    shard.write_sample(pair.row, pair.a, pair.b, patches, np.empty((0, 4), np.float32))
+
+
+def _read_pair(listing: _Listing, first: str, second: str) -> _Pair:
+    """One line of the list. What cannot be read is a refused row."""
+    source, scene, index_a, index_b = identity(first, second, listing.layout)
+    pair_id = f"{source}/{scene}/{index_a:06d}-{index_b:06d}"
+    row = Row(
+        key=key_of(pair_id),
+        pair_id=pair_id,
+        source=source,
+        scene=scene,
+        group=pair_id,
+        frame_index_a=index_a,
+        frame_index_b=index_b,
+        kept=True,
+        stored=True,
+        estimator=listing.layout,
+    )
+    paths = [listing.path.parent / name for name in (first, second)]
+    beside = paths[0].with_name("corresponding.npy")
+    try:
+        (a, image_a), (b, image_b) = (_jpeg(path) for path in paths)
+        patches = _patches(beside, listing.grid) if listing.layout == "mimic" and beside.exists() else None
+    except UnreadableError as error:
+        return _Pair(row=replace(row, kept=False, stored=False, reasons=["unreadable"]), error=str(error))
+    row = replace(
+        row,
+        sharpness_a=sharpness(image_a),
+        sharpness_b=sharpness(image_b),
+        phash_a=perceptual_hash(image_a),
+        phash_b=perceptual_hash(image_b),
+        sha256_a=hashlib.sha256(a).hexdigest(),
+        sha256_b=hashlib.sha256(b).hexdigest(),
+    )
+    if patches is not None:
+        share = float(np.count_nonzero(patches[0] >= 0) / patches.shape[1])
+        row = replace(row, found=True, overlap=share, overlap_ab=share, overlap_ba=share, patch_grid=list(listing.grid))
+    return _Pair(row=row, a=a, b=b, patches=patches)
+
+
+def _jpeg(path: Path) -> tuple[bytes, UInt8[np.ndarray, "h w 3"]]:
+    """A picture's bytes and pixels. It is made a JPEG where it is none."""
+    image = read_image(path)
+    data = path.read_bytes()
+    if data[:2] == b"\xff\xd8":
+        return data, image
+    data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes()
+    return data, decode(data)
+
+
+def _patches(path: Path, grid: tuple[int, int]) -> Int16[np.ndarray, "2 p"]:
+    """Both directions of a map from the first picture to the second. Raises UnreadableError for a patch that is not there."""
+    mapping, num = read_correspondences(path), grid[0] * grid[1]
+    patches = np.full((2, num), OUTSIDE, np.int16)
+    for i, j in mapping.items():
+        if not (0 <= i < num and 0 <= j < num):
+            raise UnreadableError(f"{path}: speaks of patch {max(i, j)}, and a picture has {num}")
+        patches[0, i] = j
+        if patches[1, j] < 0:
+            patches[1, j] = i
+    return patches
+
+
+def identity(first: str, second: str, layout: str) -> tuple[str, str, int, int]:
+    """Source, scene and frame numbers of a pair, from its paths in the list.
+
+    SOURCE/SCENE/000012-000043/0000.jpg, as `export` writes it, gives what it had. Else the source is the first folder, and the
+    scene is the rest: the pair's folder (mimic), or its pictures' names, with the frames 0 and 1.
+    """
+    a, b = (
+        PurePosixPath(*(part for part in PurePosixPath(name).parts if part not in ("/", ".", ".."))) for name in (first, second)
+    )
+    folder = list(a.parent.parts)
+    numbers = PAIR_FOLDER.fullmatch(folder[-1]) if folder else None
+    if numbers and len(folder) > 2 and a.name == "0000.jpg":
+        source, *scene = (unquote(part) for part in folder[:-1])
+        return source, "/".join(scene), int(numbers[1]), int(numbers[2])
+    source, *scene = folder or [layout]
+    if a.parent == b.parent and (a.stem, b.stem) == ("0000", "0001"):
+        return source, "/".join(scene) or source, 0, 1
+    stem = re.fullmatch(r"(.+)_1", a.stem)
+    same = stem and a.parent == b.parent and b.stem == f"{stem[1]}_2"
+    scene.append(stem[1] if stem and same else f"{a.stem}+{b.stem if a.parent == b.parent else b.with_suffix('')}")
+    return source, "/".join(scene), 0, 1
