@@ -55,7 +55,7 @@ def test_a_good_dataset(wide: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{sum(r['kept'] for r in rows)} pairs kept of {len(rows)} measured, from 2 scenes" in said
     assert f"{sum(r['stored'] and not r['kept'] for r in rows)} more stored for a looser choice later" in said
     assert re.search(r"^ +\d+ overlap_high\n +\d+ overlap_low$", said, re.M)
-    assert said.endswith("every stored picture and sample is as the manifest says\n")
+    assert said.endswith(f"every stored picture and sample is as the manifest says\nto look at: {wide / 'report.html'}\n")
     histogram = [int(n) for n in re.findall(r"^  0\.\d\d-[01]\.\d\d +(\d+) #*$", said, re.M)]
     assert sum(histogram) == len(rows)
 

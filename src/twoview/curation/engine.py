@@ -104,7 +104,8 @@ def _is_foreign(folder: Path) -> bool:
     """Whether a folder holds what neither a dataset nor an interrupted start of one has."""
     if (folder / "plan.parquet").exists():
         return False
-    ours = {*_FOLDERS, "config.json", "plan.parquet"}  # the plan too: another process may have written it a moment ago
+    ours = {*_FOLDERS, "config.json", "plan.parquet", "runs.jsonl", "report.html", "selections"}
+    # The plan too: another process may have written it a moment ago.
     if any(p.name not in ours and not p.name.endswith(".partial") for p in folder.iterdir()):
         return True
     config = folder / "config.json"
