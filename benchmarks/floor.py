@@ -8,6 +8,7 @@ written, where in the paper's band hardly one of these is. Then what each stage 
     .venv/bin/python benchmarks/floor.py
 """
 
+import os
 import tempfile
 import time
 from collections import defaultdict
@@ -17,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in curate's workers
 
 import av
 import cv2

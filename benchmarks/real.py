@@ -52,6 +52,7 @@ def main() -> None:
         runs.setdefault(recipe, []).extend(sorted(DATA.glob(pattern)))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(sys.argv[1] if len(sys.argv) > 1 else temporary)
+        folder.mkdir(parents=True, exist_ok=True)
         for recipe, paths in runs.items():
             curate(recipe, paths, folder)
 
