@@ -45,4 +45,6 @@ def patches(image: np.ndarray, grid: list[int]) -> np.ndarray:
 
 
 if __name__ == "__main__":  # workers start afresh and import this file
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     main(Path(sys.argv[1]), Path(sys.argv[2]))

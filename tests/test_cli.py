@@ -132,7 +132,7 @@ def test_dry_run_writes_nothing(footage: list[Path], tmp_path: Path, capsys: pyt
 
 def test_limit(footage: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert curate(footage[::-1], tmp_path / "pairs", "--limit", "1") == 0
-    assert "from 1 scenes" in capsys.readouterr().out
+    assert "from 1 scene:" in capsys.readouterr().out
     assert {row["scene"] for row in read_manifest(tmp_path / "pairs").to_pylist()} == {"photos"}
 
 

@@ -314,6 +314,17 @@ def test_an_export_goes_on(to: str, pairs: Dataset, tmp_path: Path, monkeypatch:
     assert {k: v for k, v in files_of(tmp_path / "out").items() if not k.endswith(".partial")} == files_of(tmp_path / "whole")
 
 
+def test_stopped_in_words(
+    pairs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("twoview.exchange.export", stopped)
+    assert main(["export", str(pairs.path), str(tmp_path / "out"), "--to", "mimic"]) == 130
+    assert capsys.readouterr().err == "\nstopped: the same command goes on\n"
+
+
 def test_a_folder_of_something_else_is_left(pairs: Dataset, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import twoview
+from report.made import GRID, PATCHES, write_made
 from twoview.cli import main
 from twoview.report import write_report
 from twoview.shards import read_manifest
@@ -103,6 +104,22 @@ def test_pointing_lights_the_counterpart(opened: Any, wide: Path) -> None:
                     checked += 1
     assert checked > 10
     assert without > 10
+
+
+def test_a_grid_that_is_not_square(browser: Any, tmp_path: Path) -> None:
+    set_screen(browser, 1300, 1000)
+    browser.get(write_report(write_made(tmp_path / "made")).as_uri())
+    card = cards(browser)[0]
+    views, says = card.find_elements("css selector", ".view"), card.find_element("css selector", "output")
+    for side, patch in ((0, 30), (0, 71), (1, 12), (1, 59)):
+        move_mouse(browser, *centre_of(browser, views[side], patch, list(GRID)))
+        there = int(PATCHES[side][patch])
+        assert lit(views[side]) == (patch, "mark", patch % 12, patch // 12)
+        assert lit(views[1 - side]) == (there, "mark there", there % 12, there // 12)
+    for side, patch, words in ((0, 3, "is occluded in the other view"), (1, 70, "has a counterpart already")):
+        move_mouse(browser, *centre_of(browser, views[side], patch, list(GRID)))
+        assert lit(views[1 - side]) is None
+        assert says.text.endswith(words)
 
 
 def test_the_lit_patch_is_where_the_pointer_is(opened: Any) -> None:

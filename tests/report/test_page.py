@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import twoview
+from report.made import GRID, PATCHES, ROWS, write_made
 from runs import curate
 from twoview.cli import main
 from twoview.errors import ConfigError
@@ -127,6 +128,42 @@ def test_spread_of_a_scene(out: Path) -> None:
     assert figures.footage_s == spread.footage_s == pytest.approx(6)
     photos = next(s for s in figures.spreads if s.source == "images")
     assert (photos.gap_s, photos.footage_s, len(photos.kept_cells)) == (None, None, 20)
+
+
+def test_figures_by_hand(tmp_path: Path) -> None:
+    figures, _ = figures_of(write_made(tmp_path / "made"))
+    assert (figures.num_pairs, figures.num_kept, figures.num_stored) == (7, 4, 5)
+    assert figures.reasons == {"overlap_high": 2, "blurred": 1, "few_matches": 1}
+    assert figures.median_overlap == pytest.approx(0.64)
+    assert figures.band is None
+    assert [figures.kept_bins[n] for n in (25, 31, 33, 34)] == [1, 1, 1, 1]
+    assert (figures.refused_bins[45], figures.refused_bins[49], sum(figures.refused_bins)) == (1, 1, 2)
+    assert figures.faults == (("partial", "frame 1 is damaged"),)
+    long, tiny, none = figures.spreads
+    assert (long.scene, tiny.scene, none.scene) == ("long", "tiny", "none")
+    assert {n: num for n, num in enumerate(long.kept_cells) if num} == {0: 1, 2: 2, 8: 2, 9: 1}
+    assert {n for n, num in enumerate(long.measured_cells) if num} == {0, 2, 8, 9, 20, 22, 24, 30, 39}
+    assert long.coverage == 4 / 40
+    assert (long.gap_s, long.gap_frames) == (2.0, 2.0)
+    assert long.rotation_deg == 20.0
+    assert long.zoom == pytest.approx(2.0)  # of 2, 4 and 1.25
+    assert (long.footage_s, tiny.footage_s, none.footage_s) == (4.0, None, 10.0)
+    assert (figures.footage_s, figures.kept_in_footage) == (14.0, 3)
+    assert (none.num_pairs, none.coverage, tiny.num_frames) == (0, None, 2)
+
+
+def test_the_gallery_takes_from_every_scene_and_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("twoview.report.gallery.NUM_KEPT", 2)
+    monkeypatch.setattr("twoview.report.gallery.NUM_REFUSED", 2)
+    page = Page(write_report(write_made(tmp_path / "made")))
+    rows = {r.key: r for r in ROWS}
+    shown = [rows[key] for key in page.cards]
+    assert sorted(r.scene for r in shown if r.kept) == ["long", "tiny"]
+    assert [(r.reasons[0], r.stored) for r in shown if not r.kept] == [("overlap_high", True), ("few_matches", False)]
+    assert page.data["cards"][shown[0].key] == {"grid": list(GRID), "patches": PATCHES.tolist()}
+    assert "its pictures are not stored. To look at refused pairs, curate with --store 0:1" in page.text
+    assert "4 of 7 measured, from 2 scenes" in page.text
+    assert "2 of 3" in page.text
 
 
 def test_the_gallery(out: Path) -> None:

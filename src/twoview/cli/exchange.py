@@ -24,9 +24,9 @@ def export(args: Sequence[str]) -> int:
         tars in shuffled order.
         """
 
-        dataset: tyro.conf.Positional[Path]
+        dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR[@NAME]")]
         """The folder that curate wrote, or DIR@NAME for a selection."""
-        out: tyro.conf.Positional[Path]
+        out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
         """Where to: a new or empty folder."""
         to: Literal[tuple(EXPORTS)]  # pyright: ignore
         """The layout."""

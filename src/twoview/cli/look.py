@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from ..errors import ConfigError, UnreadableError
 from .terminal import DONE, FAILED, SOME_UNREADABLE, parse, print_summary
@@ -107,7 +107,7 @@ def audit(args: Sequence[str]) -> int:
         With DIR@NAME, of a selection: DIR/selections/NAME.html.
         """
 
-        dataset: tyro.conf.Positional[Path]
+        dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR[@NAME]")]
         """The folder that curate wrote, or DIR@NAME."""
 
     out, selection = split_name(parse(Audit, args, "audit").dataset)

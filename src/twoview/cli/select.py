@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from .terminal import DONE, NOTHING_KEPT, band, parse
 
@@ -22,7 +23,7 @@ def select(args: Sequence[str]) -> int:
         Writes DIR/selections/NAME.parquet, a list of keys. Without conditions: the kept pairs.
         """
 
-        dataset: tyro.conf.Positional[Path]
+        dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR[@NAME]")]
         """The folder that curate wrote, or DIR@NAME to choose among the pairs of a selection."""
         name: str
         """What the selection is called."""

@@ -47,7 +47,8 @@ def band(flag: str, text: str) -> tuple[float, float]:
 
 def print_summary(summary: "Summary", out: Path | str) -> None:
     inputs = sum(summary.inputs.values())
-    print(f"{summary.num_kept:,} pairs kept of {summary.num_pairs:,} measured, from {inputs:,} scenes: {out}")
+    scenes = "1 scene" if inputs == 1 else f"{inputs:,} scenes"
+    print(f"{summary.num_kept:,} pairs kept of {summary.num_pairs:,} measured, from {scenes}: {out}")
     if summary.num_stored > summary.num_kept:
         print(f"  {summary.num_stored - summary.num_kept:,} more stored for a looser choice later")
     for reason, num in summary.reasons.items():
@@ -79,6 +80,9 @@ def counting(verb: str) -> Iterator[Callable[[int, int], None]]:
 
     try:
         yield tell
+    except (KeyboardInterrupt, SystemExit):
+        print("\nstopped: the same command goes on", file=sys.stderr)
+        raise
     finally:
         if on_terminal:
             print("\r\x1b[K", end="", file=sys.stderr)

@@ -199,7 +199,7 @@ def to_webdataset(dataset: Dataset, out: Path, tell: Tell) -> Exported:
                 file.write(bytes(-file.tell() % 10240))
             os.replace(aside, path)
         num = stop
-    return Exported(num_pairs=len(dataset), listing=out, notes=(f"{len(tars):,} tars, in shuffled order",))
+    return Exported(num_pairs=len(dataset), listing=out, notes=(f"tars, in shuffled order: {len(tars):,}",))
 
 
 def _tars(sizes: list[int]) -> Iterator[tuple[int, int]]:
