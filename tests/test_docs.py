@@ -94,3 +94,14 @@ def test_exporting_as_in_readme(as_in_readme: Path) -> None:
     table = README.split("\n## Hand on\n")[1].split("\n## ")[0]
     names = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
     assert names == list(EXPORTS)
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/paper.md", "docs/concepts.md", "docs/format.md", "docs/extend.md"])
+def test_what_the_docs_name_is_there(name: str) -> None:
+    """`room/file.py:Thing` and `benchmarks/file.py`, wherever the docs speak of them."""
+    root = DOCS.parent
+    text = (root / name).read_text()
+    for path, thing in re.findall(r"`((?:\w+/)*\w+\.py)(?::(\w+))?`", text):
+        found = [p for p in (root / path, root / "src" / "twoview" / path) if p.exists()]
+        assert found or path == "my_file.py", path
+        assert not thing or re.search(rf"^(def|class) {thing}\b|^{thing}\b", found[0].read_text(), re.M), f"{path}:{thing}"

@@ -21,6 +21,21 @@ def test_public_names() -> None:
         _ = twoview.nothing
 
 
+def test_type_checkers_see_the_public_names(tmp_path: Path) -> None:
+    """The names are loaded late, and the package says that it is typed."""
+    (tmp_path / "mine.py").write_text(
+        "import twoview\npairs = twoview.open('x')\nreveal_type(pairs[0])\nreveal_type(pairs[0].row.overlap)\n"
+        "reveal_type(twoview.measure('a', 'b'))\n"
+    )
+    done = subprocess.run([sys.executable, "-m", "pyright", "mine.py"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert [line.split(" is ")[1] for line in done.stdout.splitlines() if " is " in line] == [
+        '"PairSample"',
+        '"float | None"',
+        '"Match"',
+    ]
+    assert (Path(twoview.__file__).parent / "py.typed").exists()
+
+
 def test_import_is_light() -> None:
     code = "import sys, twoview; sys.exit(bool({'cv2', 'av', 'pyarrow', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

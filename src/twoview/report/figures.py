@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from ..dataset import all_rows
+from ..dataset import all_rows, selection_path
 from ..plan import read_plan
 from ..shards import finished_parts, read_scenes
 
@@ -69,6 +70,7 @@ class Spread:
     zoom: float | None = None
     """Median of the magnification, 2 for twice as large as for half as large."""
     footage_s: float | None = None
+    """How much of it was gone through, in finished parts."""
 
     @property
     def coverage(self) -> float | None:
@@ -168,10 +170,6 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def selection_notes(folder: Path, selection: str | None) -> dict[str, Any]:
     """How a selection was chosen."""
-    import pyarrow.parquet as pq
-
-    from ..dataset import selection_path
-
     if selection is None:
         return {}
     return json.loads((pq.read_schema(selection_path(folder, selection)).metadata or {}).get(b"selection", b"{}"))
@@ -187,7 +185,7 @@ def _histogram(overlap: np.ndarray) -> tuple[int, ...]:
     return tuple(np.histogram(overlap[np.isfinite(overlap)], NUM_BINS, (0, 1))[0].tolist())
 
 
-def codes_of(*columns: pa.ChunkedArray) -> tuple[np.ndarray, list[tuple]]:
+def codes_of(*columns: pa.ChunkedArray) -> tuple[np.ndarray, list[tuple[str, ...]]]:
     """For each row the number of its values, and the values by number, in order of appearance."""
     joined = pc.binary_join_element_wise(*columns, "\0").combine_chunks().dictionary_encode()  # pyright: ignore[reportAttributeAccessIssue]
     return joined.indices.to_numpy(), [tuple(value.split("\0")) for value in joined.dictionary.to_pylist()]
@@ -207,25 +205,33 @@ def _sources(rows: pa.Table) -> tuple[SourceCount, ...]:
 
 
 def _spreads(rows: pa.Table, scenes: pa.Table) -> tuple[Spread, ...]:
-    known = {(s["source"], s["scene"]): s for s in scenes.to_pylist() if s["kind"] != "import"}
+    known: dict[tuple[str, ...], dict[str, Any]] = {}
+    seconds: dict[tuple[str, ...], float] = {}
+    for line in scenes.to_pylist():  # of a long scene one for each finished part
+        name = (line["source"], line["scene"])
+        if line["kind"] != "import":
+            known[name] = line
+        if line["fps"]:
+            seconds[name] = seconds.get(name, 0.0) + (line["stop"] - line["start"]) / line["fps"]
     code, names = codes_of(rows["source"], rows["scene"])
     order = np.argsort(code, kind="stable")
     ends = np.cumsum(np.bincount(code, minlength=len(names)))
-    columns = {name: rows[name].to_numpy() for name in COLUMNS[4:9] + COLUMNS[11:14]}
+    wanted = ("frame_index_a", "frame_index_b", "time_a_s", "time_b_s", "kept", "scale", "rotation_deg")
+    columns = {name: rows[name].to_numpy() for name in wanted}
     found = []
-    for n, (source, scene) in enumerate(names):
+    for n, name in enumerate(names):
         here = order[ends[n - 1] if n else 0 : ends[n]]
-        found.append(_spread(source, scene, {name: values[here] for name, values in columns.items()}, known.get((source, scene))))
-    for (source, scene), info in known.items():
-        if (source, scene) not in set(names):
-            found.append(
-                Spread(source=source, scene=scene, num_pairs=0, num_kept=0, num_frames=info["num_frames"], footage_s=_seconds(info))
-            )
+        found.append(
+            _spread(name, {column: values[here] for column, values in columns.items()}, known.get(name), seconds.get(name))
+        )
+    for name in known.keys() - set(names):
+        frames = known[name]["num_frames"]
+        found.append(Spread(source=name[0], scene=name[1], num_pairs=0, num_kept=0, num_frames=frames, footage_s=seconds.get(name)))
     return tuple(sorted(found, key=lambda s: (-s.num_kept, -s.num_pairs, s.source, s.scene)))
 
 
-def _spread(source: str, scene: str, row: dict[str, np.ndarray], info: dict[str, Any] | None) -> Spread:
-    kept = row["kept"]
+def _spread(name: tuple[str, ...], row: dict[str, np.ndarray], info: dict[str, Any] | None, footage_s: float | None) -> Spread:
+    kept, scale = row["kept"], row["scale"][row["kept"]]
     frames = info["num_frames"] if info else 0
     num_cells = min(NUM_CELLS, frames)
     cells: list[tuple[int, ...]] = []
@@ -235,8 +241,8 @@ def _spread(source: str, scene: str, row: dict[str, np.ndarray], info: dict[str,
         cells.append(tuple(np.bincount(places, minlength=num_cells).tolist()) if num_cells else ())
     clock = (row["time_b_s"] - row["time_a_s"])[kept]
     return Spread(
-        source=source,
-        scene=scene,
+        source=name[0],
+        scene=name[1],
         num_pairs=len(kept),
         num_kept=int(kept.sum()),
         num_frames=frames or None,
@@ -245,13 +251,9 @@ def _spread(source: str, scene: str, row: dict[str, np.ndarray], info: dict[str,
         gap_s=_median(np.abs(clock)),
         gap_frames=_median(np.abs(row["frame_index_b"] - row["frame_index_a"])[kept]) if info else None,
         rotation_deg=_median(np.abs(row["rotation_deg"][kept])),
-        zoom=_median(np.exp(np.abs(np.log(row["scale"][kept])))),
-        footage_s=_seconds(info) if info else None,
+        zoom=_median(np.exp(np.abs(np.log(scale[scale > 0])))),
+        footage_s=footage_s,
     )
-
-
-def _seconds(info: dict[str, Any]) -> float | None:
-    return info["num_frames"] / info["fps"] if info["fps"] else None
 
 
 def _median(values: np.ndarray) -> float | None:
