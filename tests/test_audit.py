@@ -56,8 +56,9 @@ def test_a_good_dataset(wide: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{sum(r['stored'] and not r['kept'] for r in rows)} more stored for a looser choice later" in said
     assert re.search(r"^ +\d+ overlap_high\n +\d+ overlap_low$", said, re.M)
     assert said.endswith(f"every stored picture and sample is as the manifest says\nto look at: {wide / 'report.html'}\n")
-    histogram = [int(n) for n in re.findall(r"^  0\.\d\d-[01]\.\d\d +(\d+) #*$", said, re.M)]
-    assert sum(histogram) == len(rows)
+    histogram = re.findall(r"^  0\.\d\d-[01]\.\d\d +(\d+) of +(\d+) #*-*$", said, re.M)
+    assert sum(int(kept) for kept, _ in histogram) == sum(r["kept"] for r in rows)
+    assert sum(int(num) for _, num in histogram) == len(rows)
 
 
 @pytest.mark.parametrize("where", ["header", "picture", "array", "json", "padding", "end"])
@@ -167,7 +168,7 @@ def test_unfinished_is_no_fault_and_is_said(out: Path, capsys: pytest.CaptureFix
     part_paths(out, 3)[2].unlink()
     code, said = audited(out, capsys)
     assert code == 0
-    assert "4 of 5 parts are finished: the same curate command goes on" in said
+    assert "4 of 5 parts are finished: the same command goes on" in said
     assert faults(out, read_plan(out)) == []
     assert summarise(out, read_plan(out)).num_finished == 4
 

@@ -11,10 +11,13 @@ from dataclasses import fields
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
+import twoview as package
 from runs import curate, digests, twoview
 from twoview.cli import main
+from twoview.errors import ConfigError
 from twoview.recipes import CURATE
 from twoview.schema import Row
 from twoview.shards import read_manifest, read_sample
@@ -48,7 +51,8 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         ("--parts 3", "--parts 3"),
         ("--workers -1", "--workers is -1"),
         ("--limit 0", "--limit is 0"),
-        ("--max-pairs-per-scene 0", "--max-pairs-per-scene goes from 1"),
+        ("--recipe released --seed -1", "--seed is -1: give 0 or more"),
+        ("--max-pairs-per-scene 0", "--max-pairs-per-scene is 0: give 1 or more"),
         ("--propose.seconds 0", "--propose.seconds is 0.0: give a number above 0"),
         ("--propose.step 1", "--propose.step"),
         ("--estimator.ratio 2", "--estimator.ratio is 2.0"),
@@ -79,8 +83,10 @@ def test_wrong_flags(flags: str, words: str, photos: Path, tmp_path: Path, capsy
         ("curate --workers 1 --out x", "curate: give a video or a folder, or --list FILE"),
         ("curate --workers 1 --out x --list gone.txt", "--list gone.txt: No such file or directory"),
         ("audit", "The folder that curate wrote"),
+        ("recipes paper", "recipes takes no more words, not paper"),
         ("measure a.jpg", "measure takes two pictures, not 1 (or --pairs FILE)"),
         ("measure a.jpg b.jpg --pairs c", "give two pictures or --pairs FILE, not both"),
+        ("measure --pairs c --picture d.png", "--picture draws one pair, so it does not go with --pairs"),
         ("measure --pairs gone.tsv", "--pairs gone.tsv: No such file or directory"),
         ("measure a.jpg b.jpg --size 0", "--size is 0"),
         ("measure a.jpg b.jpg --estimator best", "'best'"),
@@ -338,13 +344,20 @@ def test_measure_draws_a_picture(name: str, two: list[str], tmp_path: Path, caps
 def test_measure_draws_into_no_other_kind_of_file(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", *two, "--picture", str(tmp_path / "why.txt")]) == 2
     assert f"--picture {tmp_path / 'why.txt'}: give a name that ends in .png or .jpg" in one_line(capsys)
-    assert main(["measure", *two, "--picture", str(tmp_path / "nowhere" / "why.png")]) == 1
-    assert one_line(capsys) == f"twoview: {tmp_path / 'nowhere' / 'why.png'}: No such file or directory"
+    assert main(["measure", *two, "--picture", str(tmp_path / "nowhere" / "why.png")]) == 2
+    assert one_line(capsys) == f"twoview: --picture {tmp_path / 'nowhere' / 'why.png'}: No such file or directory"
 
 
 def test_measure_of_a_picture_that_cannot_be_read(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", two[0], str(tmp_path / "gone.jpg")]) == 3
     assert one_line(capsys) == f"twoview: {tmp_path / 'gone.jpg'}: No such file or directory"
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 4), (8, 8, 3), (0, 8, 3)])
+def test_measure_of_an_array_that_is_no_picture(shape: tuple[int, ...]) -> None:
+    array = np.zeros(shape, np.float32 if shape == (8, 8, 3) else np.uint8)
+    with pytest.raises(ConfigError, match=rf"a picture is uint8 RGB \[H, W, 3\], not {array.dtype} {re.escape(str(list(shape)))}"):
+        package.measure(array, array)
 
 
 def test_measure_a_list_in_order(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

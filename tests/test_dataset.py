@@ -58,6 +58,11 @@ def test_a_sample_is_what_lies_in_the_tar(wide: Path) -> None:
         assert min((pair.patches[k] >= 0).mean() for k in (0, 1)) == pytest.approx(pair.row.overlap)
 
 
+def test_a_pair_in_a_line(wide: Path) -> None:
+    pair = twoview.open(wide)[0]
+    assert repr(pair) == f"PairSample({pair.row.pair_id!r}, 128 x 128 px, overlap {pair.row.overlap:.3f})"
+
+
 def test_indices_and_slices(wide: Path) -> None:
     pairs = twoview.open(wide)
     ids = [pair.row.pair_id for pair in pairs]

@@ -1,8 +1,10 @@
 """What the documents show is code that runs."""
 
+import os
 import re
-import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from runs import twoview as command
+from twoview.demo import write_walk
 from twoview.exchange import EXPORTS
 from twoview.recipes import CURATE
 from twoview.shards import read_manifest
@@ -66,7 +69,6 @@ def as_in_readme(wide: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.
     """The folders that README speaks of."""
     shutil.copytree(wide, tmp_path / "pairs")
     shutil.copytree(dataset, tmp_path / "twoview-demo" / "pairs")
-    (tmp_path / "quota.tsv").write_text("video\t3\n*\t2\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -79,15 +81,17 @@ def test_python_of_readme(code: str, as_in_readme: Path) -> None:
     assert len(names.get("pairs", ())) > 2 or names["patches"].shape == (2, 196)
 
 
-def test_choosing_as_in_readme(as_in_readme: Path) -> None:
-    text = README.split("\n## Choose later\n")[1].split("```")[1]
-    commands = [shlex.split(line, comments=True) for line in text.splitlines() if line]
-    assert len(commands) == 4
-    for command_line in commands:
-        assert command_line[0] == "twoview"
-        done = command(*command_line[1:])
-        assert done.returncode == 0, done.stderr
-    assert (as_in_readme / "pairs" / "selections" / "mix.html").exists()
+def test_choosing_as_in_readme(tmp_path: Path) -> None:
+    """Every line as it stands, in a shell, on the demo's video."""
+    commands = README.split("\n## Choose later\n")[1].split("```")[1]
+    assert commands.count("twoview ") == 5
+    write_walk(tmp_path / "holiday.mp4")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shell = ["bash", "-euc", commands]
+    done = subprocess.run(shell, cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "stored from" not in done.stderr  # the band was stored
+    assert (tmp_path / "stored" / "selections" / "mix.html").exists()
 
 
 def test_exporting_as_in_readme(as_in_readme: Path) -> None:

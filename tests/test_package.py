@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 def test_public_names() -> None:
     assert sorted(twoview.__all__) == ["Dataset", "Match", "PairSample", "Row", "__version__", "measure", "open"]
     assert all(getattr(twoview, name) for name in twoview.__all__)
+    assert set(twoview.__all__) <= set(dir(twoview))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = twoview.nothing
 

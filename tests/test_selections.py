@@ -285,3 +285,9 @@ def test_wrong_flags(flags: list[str], words: str, dataset: Path, capsys: pytest
     assert words in said.err
     assert said.err.count("\n") == 1
     assert said.out == ""
+
+
+@pytest.mark.parametrize("band", [(0.7, 0.5), (-0.1, 0.5), (0.5, 1.1)])
+def test_a_band_that_is_none(band: tuple[float, float]) -> None:
+    with pytest.raises(ConfigError, match=rf"--overlap {band[0]}:{band[1]}: give LOW:HIGH"):
+        SelectConfig(overlap=band)

@@ -29,3 +29,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'twoview' has no attribute {name!r}")
     module, _, attribute = _WHERE[name].partition(":")
     return getattr(import_module(f".{module}", __name__), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

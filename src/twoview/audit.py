@@ -30,6 +30,8 @@ class Summary:
     """Refused pairs by reason, most frequent first; a pair may have several."""
     overlaps: tuple[int, ...] = ()
     """Measured pairs in NUM_BINS equal bins of overlap from 0 to 1."""
+    kept_overlaps: tuple[int, ...] = ()
+    """The kept ones of them."""
     inputs: dict[str, int] = field(default_factory=dict)
     """Scenes by status."""
     errors: tuple[tuple[str, str], ...] = ()
@@ -52,7 +54,7 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
     rows = all_rows(out, selection, columns) if selection else read_manifest(out, finished, columns)
     scenes = read_scenes(out, finished)
     reasons = Counter(r for refused in rows["reasons"].to_pylist() for r in refused)
-    overlap = rows["overlap"].drop_null().to_numpy()
+    overlap, kept = rows["overlap"].to_numpy(), rows["kept"].to_numpy()  # NaN where unmeasured
     status: dict[str, tuple[str, str]] = {}
     rank = ("ok", "partial", "unreadable")
     for name, state, error in zip(*(scenes[c].to_pylist() for c in ("scene", "status", "error")), strict=True):
@@ -62,13 +64,18 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
         num_parts=len(wanted),
         num_finished=len(finished),
         num_pairs=len(rows),
-        num_kept=int(np.count_nonzero(rows["kept"])),
+        num_kept=int(np.count_nonzero(kept)),
         num_stored=int(np.count_nonzero(rows["stored"])),
         reasons=dict(reasons.most_common()),
-        overlaps=tuple(np.histogram(overlap, NUM_BINS, (0, 1))[0].tolist()),
+        overlaps=_histogram(overlap),
+        kept_overlaps=_histogram(overlap[kept]),
         inputs=dict(Counter(state for state, _ in status.values())),
         errors=tuple(s for s in status.values() if s[0] != "ok"),
     )
+
+
+def _histogram(overlap: np.ndarray) -> tuple[int, ...]:
+    return tuple(np.histogram(overlap[np.isfinite(overlap)], NUM_BINS, (0, 1))[0].tolist())
 
 
 def faults(out: Path, plan: Plan) -> list[str]:

@@ -31,6 +31,10 @@ class PairSample:
     row: Row
     """The manifest's line."""
 
+    def __repr__(self) -> str:
+        (height, width), overlap = self.a.shape[:2], self.row.overlap
+        return f"PairSample({self.row.pair_id!r}, {width} x {height} px{'' if overlap is None else f', overlap {overlap:.3f}'})"
+
 
 class Dataset(Sequence[PairSample]):
     """The kept pairs of a dataset, or those of a selection, in the manifest's order. Nothing is decoded before it is asked for.

@@ -33,6 +33,10 @@ class SelectConfig:
     drop: frozenset[str] = frozenset()
     """Keys or pair ids to leave out."""
 
+    def __post_init__(self) -> None:
+        if self.overlap and not 0 <= self.overlap[0] <= self.overlap[1] <= 1:
+            raise ConfigError("--overlap {}:{}: give LOW:HIGH with 0 <= LOW <= HIGH <= 1, as 0.5:0.7".format(*self.overlap))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selected:

@@ -533,7 +533,7 @@ def test_the_same_configuration_has_the_same_name_in_every_process() -> None:
         ({"overlap": (float("nan"), 0.7)}, "--overlap is nan:0.7"),
         ({"store": (0.6, 0.9)}, "--store 0.6:0.9 must hold all of --overlap 0.5:0.7"),
         ({"size": 8}, "--size is 8"),
-        ({"max_pairs_per_scene": 0}, "--max-pairs-per-scene goes from 1"),
+        ({"max_pairs_per_scene": 0}, "--max-pairs-per-scene is 0: give 1 or more"),
     ],
 )
 def test_values_that_make_no_sense(values: dict[str, Any], words: str) -> None:

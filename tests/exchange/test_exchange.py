@@ -139,6 +139,8 @@ def test_croco_there_and_back(large: Dataset, tmp_path: Path) -> None:
         assert jpegs(back) == jpegs(large)
         assert {(p.patches.size, p.points.shape, p.row.overlap, p.row.found) for p in back} == {(0, (0, 4), None, None)}
         assert faults(out, dataset_plan(out)) == []
+    again = export(back, "mimic", tmp_path / "as mimic")
+    assert again.notes == (f"{len(large)} pairs have no patches, so no corresponding.npy",)
 
 
 def test_croco_wants_224_px(pairs: Dataset, tmp_path: Path) -> None:
@@ -335,6 +337,14 @@ def test_a_folder_of_something_else_is_left(pairs: Dataset, tmp_path: Path) -> N
         with pytest.raises(ConfigError, match="is not empty, and no earlier run of this export"):
             export(other, "mimic", tmp_path / folder)
         assert files_of(tmp_path / folder) == before
+
+
+def test_not_into_another_dataset(pairs: Dataset, tmp_path: Path) -> None:
+    export(pairs, "mimic", tmp_path / "mine")
+    for folder in (pairs.path / "mine", tmp_path / "mine" / "a" / "b"):
+        with pytest.raises(ConfigError, match=r"lies inside .*, a dataset or an export: give a folder of its own"):
+            export(pairs, "mimic", folder)
+        assert not folder.exists()
 
 
 def test_nothing_to_export(pairs: Dataset, tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ def test_an_imported_dataset(out: Path, walk: Path, tmp_path: Path) -> None:
         page = Page(write_report(tmp_path / f"{layout} back"))
         assert page.data["num_kept"] == page.data["num_pairs"] == len(pairs)
         assert bool(page.data["cards"]) == (layout == "mimic")
-        assert ("Point at a patch" in page.text) == (layout == "mimic")
+        assert ("Point at a patch" in page.text) == ("Overlap" in page.text) == (layout == "mimic")
         assert len(page.cards) == min(NUM_KEPT, len(pairs))
 
 

@@ -193,6 +193,27 @@ def test_only_the_first_scenes(tmp_path: Path) -> None:
 # --------------------------------------------------------------------------------------------------------------- lists
 
 
+def test_pipes_are_left_alone(tmp_path: Path) -> None:
+    """Opening one would wait for ever."""
+    touch(tmp_path / "mine", "good.mp4")
+    os.mkfifo(tmp_path / "mine" / "pipe.mp4")
+    footage = find_footage([tmp_path / "mine"])
+    assert (footage.names(), footage.num_ignored) == (["mine/good.mp4"], 1)
+    with pytest.raises(ConfigError, match=r"pipe\.mp4: neither a file nor a folder, but a pipe or a device"):
+        find_footage([tmp_path / "mine" / "pipe.mp4"])
+    footage = listed(tmp_path / "mine", "pipe.mp4\ngood.mp4\n")
+    assert scenes(footage) == {"pipe.mp4": ("missing", ["pipe.mp4"]), "good.mp4": ("video", ["good.mp4"])}
+    with pytest.raises(UnreadableError, match="a pipe or a device"):
+        footage.open("pipe.mp4")
+
+
+@pytest.mark.parametrize("header", ["path\tsource\tlicence", "path\tsource"])
+def test_a_list_with_a_header(header: str, tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4")
+    footage = listed(tmp_path, f"{header}\na.mp4\tmine\n")
+    assert {name: item.source for name, item in footage.inputs.items()} == {"a.mp4": "mine"}
+
+
 def test_a_list(tmp_path: Path) -> None:
     touch(
         tmp_path,
@@ -291,9 +312,18 @@ def test_a_long_list(tmp_path: Path) -> None:
     touch(tmp_path, *names[:100])
     footage = listed(tmp_path, "\n".join([*names, *names[:1000], *(f"p/{k}.jpg" for k in range(100))]))
     assert footage.names()[:5000] == names
-    assert footage.names()[5000] == "clips/00000.mp4~2"
-    assert sum(item.kind == "video" for item in footage.inputs.values()) == 200
-    assert len(footage.inputs) == 6100
+    assert sum(item.kind == "video" for item in footage.inputs.values()) == 100
+    assert (len(footage.inputs), footage.num_repeated) == (5100, 1000)
+
+
+def test_what_is_given_twice_is_one_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a/v.mp4", "a/sub/1.jpg", "a/sub/2.jpg", "b/v.mp4")
+    monkeypatch.chdir(tmp_path)
+    footage = find_footage([Path(p) for p in ("a", "a/v.mp4", "./a/../a/v.mp4", "a/sub", "b/v.mp4")])
+    assert footage.names() == ["a/v.mp4", "a/sub", "v.mp4"]
+    assert footage.num_repeated == 3
+    footage = find_footage([Path("a/sub/2.jpg"), Path("a/sub/1.jpg"), Path("a/sub/2.jpg")])
+    assert scenes(footage) == {"sub": ("images", ["2.jpg", "1.jpg"])}
 
 
 # -------------------------------------------------------------------------------------------------------- fingerprints

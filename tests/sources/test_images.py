@@ -407,7 +407,14 @@ def test_one_bad_photo_leaves_the_others(tmp_path: Path) -> None:
     with pytest.raises(UnreadableError):
         photos[1]
     assert photos.info.status == "partial"
-    assert str(paths[1]) in photos.info.error
+    assert photos.info.error.startswith(f"{paths[1]}: ")
+    assert "more" not in photos.info.error
+    paths[2].write_bytes(b"")
+    for index in (2, 1):
+        with pytest.raises(UnreadableError):
+            photos[index]
+    assert photos.info.error.startswith(f"{paths[1]}: ")
+    assert photos.info.error.endswith("(and 1 more of 3 photos)")
 
 
 def test_no_photos_at_all() -> None:

@@ -127,6 +127,11 @@ def test_curated_from_the_command_line(tmp_path: Path, photos: Path) -> None:
     assert main(["curate", str(tmp_path / "rig"), "--recipe", "stereo", "--source.left", "x", "--out", str(out)]) == 2
 
 
+def test_a_video_is_no_stereo_set(walk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["curate", str(walk), "--recipe", "stereo", "--out", str(tmp_path / "pairs")]) == 2
+    assert "no pictures found: a stereo set is folders of left and right pictures" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not DATA.exists(), reason="real stereo pictures are absent")
 @pytest.mark.parametrize("name", ["stereo_kitti_slambook2", "stereo_middlebury_cones"])
 def test_real_rigs(name: str, tmp_path: Path) -> None:

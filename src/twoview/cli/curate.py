@@ -145,6 +145,8 @@ def curate_to(
     if not footage.names():
         ignored = getattr(footage, "num_ignored", 0)
         raise ConfigError(f"no videos or pictures found ({ignored} other files)")
+    if repeated := getattr(footage, "num_repeated", 0):
+        print(f"twoview: {repeated} inputs were given twice, and are read once", file=sys.stderr)
     if dry_run:
         plan = make_plan(footage, config.propose, config.sha256, config.size)
         scenes = {s.scene: s for s in plan.slices}.values()
@@ -190,7 +192,7 @@ def _advice(summary: "Summary", config: "CurateConfig") -> str:
     closer, apart = _spacing(config, 0.5), _spacing(config, 2)
     every = "--recipe consecutive" if hasattr(config.propose, "seconds") else ""
     if not summary.num_pairs:
-        return f"nothing kept: no scene has two frames to pair{f'; try frames closer together ({closer})' if closer else ''}"
+        return f"nothing kept: no scene has two frames to pair{f'; for short videos try {closer}' if closer else ''}"
     reason = next(iter(summary.reasons), "")
     why, flags = {
         "overlap_high": ("they look too alike", {"frames further apart": apart, "a higher band": "--overlap 0.5:0.9"}),

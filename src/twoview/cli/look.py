@@ -4,10 +4,13 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from ..errors import ConfigError, UnreadableError
 from .terminal import DONE, FAILED, SOME_UNREADABLE, parse, print_summary
+
+if TYPE_CHECKING:
+    from ..audit import Summary
 
 
 def measure(args: Sequence[str]) -> int:
@@ -41,8 +44,10 @@ def measure(args: Sequence[str]) -> int:
     recipe = replace(recipe, crop=given.crop or recipe.crop, size=recipe.size if given.size is None else given.size)
     estimator, crop, size = recipe.estimator, recipe.crop, recipe.size
     if given.pairs is not None:
-        if given.pictures or given.picture:
+        if given.pictures:
             raise ConfigError("measure: give two pictures or --pairs FILE, not both")
+        if given.picture:
+            raise ConfigError("measure: --picture draws one pair, so it does not go with --pairs")
         return _measure_list(given.pairs, lambda a, b: as_row_dict(measure(a, b, estimator, crop=crop, size=size), estimator))
     if len(given.pictures) != 2:
         raise ConfigError(f"measure takes two pictures, not {len(given.pictures)} (or --pairs FILE)")
@@ -90,7 +95,10 @@ def _write_picture(path: Path, image) -> None:  # noqa: ANN001 - uint8 RGB
         _, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     except cv2.error:
         raise ConfigError(f"--picture {path}: give a name that ends in .png or .jpg") from None
-    path.write_bytes(data.tobytes())
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise ConfigError(f"--picture {path}: {error.strerror}") from None
 
 
 def audit(args: Sequence[str]) -> int:
@@ -120,22 +128,30 @@ def audit(args: Sequence[str]) -> int:
         return FAILED
     summary = summarise(out, plan, selection=selection)
     print_summary(summary, f"{out}@{selection}" if selection else out)
-    most = max(summary.overlaps, default=0)
-    for i, num in enumerate(summary.overlaps):
-        if num:
-            print(
-                f"  {i / len(summary.overlaps):.2f}-{(i + 1) / len(summary.overlaps):.2f} {num:8,} {'#' * round(40 * num / most)}"
-            )
+    _print_overlaps(summary)
     if summary.num_finished < summary.num_parts:
-        print(f"{summary.num_finished} of {summary.num_parts} parts are finished: the same curate command goes on")
+        print(f"{summary.num_finished} of {summary.num_parts} parts are finished: the same command goes on")
     print("every stored picture and sample is as the manifest says")
     print(f"to look at: {write_report(out, selection)}")
     return DONE
 
 
+def _print_overlaps(summary: "Summary") -> None:
+    """A histogram: kept pairs of the measured ones."""
+    most, num_bins = max(summary.overlaps, default=0), len(summary.overlaps)
+    if most:
+        print("  overlap      kept of measured")
+    for i, (kept, num) in enumerate(zip(summary.kept_overlaps, summary.overlaps, strict=True)):
+        if num:
+            solid, whole = round(40 * kept / most), round(40 * num / most)
+            print(f"  {i / num_bins:.2f}-{(i + 1) / num_bins:.2f} {kept:8,} of {num:8,} {'#' * solid}{'-' * (whole - solid)}")
+
+
 def recipes(args: Sequence[str]) -> int:
     from ..recipes import CURATE
 
+    if args:
+        raise ConfigError(f"recipes takes no more words, not {' '.join(args)}")
     for name, recipe in CURATE.items():
         print(f"{name:14} {(recipe.__doc__ or '').strip().splitlines()[0]}")
     return DONE

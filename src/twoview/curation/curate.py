@@ -61,7 +61,9 @@ class CurateConfig:
         if not 16 <= self.size <= 4096:
             raise ConfigError(f"--size is {self.size}: give a side from 16 to 4096 px")
         if self.max_pairs_per_scene is not None and self.max_pairs_per_scene < 1:
-            raise ConfigError("--max-pairs-per-scene goes from 1")
+            raise ConfigError(f"--max-pairs-per-scene is {self.max_pairs_per_scene}: give 1 or more")
+        if self.seed < 0:
+            raise ConfigError(f"--seed is {self.seed}: give 0 or more")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values; each object with the name of its class."""

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from ..errors import ConfigError
 from ..schema import Estimator, Match
 from ..sources.images import read_image
 from .curate import Crop, measured_columns, picture
@@ -21,7 +22,7 @@ def measure(
     """What an estimator says of two pictures: arrays (uint8 RGB [H, W, 3]) or files.
 
     They are cropped and resized as `curate` would (size in px), so stored pictures read as they did in the run. Raises
-    UnreadableError for a file that is no picture.
+    UnreadableError for a file that is no picture, ConfigError for an array that is none.
     """
     estimator = estimator or Paper()
     views = [stored_picture(image, crop, size) for image in (a, b)]
@@ -29,7 +30,12 @@ def measure(
 
 
 def stored_picture(image: Picture | Path | str, crop: Crop, size: int) -> Picture:
-    return picture(image if isinstance(image, np.ndarray) else read_image(Path(image)), crop, size)[0]
+    """A picture as `curate` stores it, but for the JPEG."""
+    if not isinstance(image, np.ndarray):
+        image = read_image(Path(image))
+    elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise ConfigError(f"a picture is uint8 RGB [H, W, 3], not {image.dtype} {list(image.shape)}")
+    return picture(image, crop, size)[0]
 
 
 def as_row_dict(match: Match, estimator: Estimator) -> dict[str, Any]:

@@ -23,7 +23,7 @@ class EverySeconds:
     seconds: float = 1.0
     """Interval between the frames that are paired."""
     double: bool = True
-    """Try twice the interval where a pair overlaps too much."""
+    """Where a pair overlaps too much, twice the interval is tried. The flag turns it off or on."""
 
     def __post_init__(self) -> None:
         if not self.seconds > 0:
@@ -47,7 +47,7 @@ class Consecutive:
     step: int = 1
     """Frames from one to the next."""
     double: bool = False
-    """Try twice the step where a pair overlaps too much."""
+    """Where a pair overlaps too much, twice the step is tried. The flag turns it off or on."""
 
     def __post_init__(self) -> None:
         if self.step < 1:

@@ -71,6 +71,9 @@ def _claim(dataset: Dataset, to: str, out: Path) -> None:
         known = None
     if known is not None or (out.exists() and any(out.iterdir())):
         raise ConfigError(f"{out} is not empty, and no earlier run of this export: give a folder that is new or empty")
+    inside = next((p for p in out.resolve().parents if (p / "plan.parquet").exists() or (p / NOTE).exists()), None)
+    if inside is not None:
+        raise ConfigError(f"{out} lies inside {inside}, a dataset or an export: give a folder of its own")
     out.mkdir(parents=True, exist_ok=True)
     origin = {"dataset": str(dataset.path), "selection": dataset.selection, "twoview": __version__}
     _put(out / NOTE, (json.dumps(note | origin, indent=1) + "\n").encode())
@@ -111,6 +114,7 @@ def to_mimic(dataset: Dataset, out: Path, tell: Tell) -> Exported:
     listing = io.StringIO()
     lines = csv.writer(listing, lineterminator="\n")
     lines.writerow(("path1", "path2"))
+    without = 0
     for i, pair_id in enumerate(dataset.manifest(["pair_id"])["pair_id"].to_pylist()):
         files, folder = dataset.files(i), safe_name(pair_id)
         for name, content in (("0000.jpg", files["a.jpg"]), ("0001.jpg", files["b.jpg"])):
@@ -118,10 +122,12 @@ def to_mimic(dataset: Dataset, out: Path, tell: Tell) -> Exported:
         patches = np.load(io.BytesIO(files["patches.npy"]), allow_pickle=False)
         if patches.size:
             _put(out / folder / "corresponding.npy", _pickled(smaller_direction(patches)))
+        without += not patches.size
         lines.writerow((f"{folder}/0000.jpg", f"{folder}/0001.jpg"))
         tell(i + 1, len(dataset))
     _put(out / "pairs.csv", listing.getvalue().encode())
-    return Exported(num_pairs=len(dataset), listing=out / "pairs.csv")
+    notes = (f"{without:,} pairs have no patches, so no corresponding.npy",) * bool(without)
+    return Exported(num_pairs=len(dataset), listing=out / "pairs.csv", notes=notes)
 
 
 def smaller_direction(patches: np.ndarray) -> dict[int, int]:

@@ -85,6 +85,8 @@ class Footage:
     inputs: dict[str, Input]
     num_ignored: int = 0
     """Files in the folders that are neither pictures nor videos."""
+    num_repeated: int = 0
+    """Inputs that were given before already: each is one scene."""
 
     def names(self) -> Sequence[str]:
         return list(self.inputs)
@@ -93,7 +95,7 @@ class Footage:
         item = self.inputs[name]
         if item.kind == "missing":
             why = ", or its name is not UTF-8 text: rename it" if "\ufffd" in item.uri else ""
-            raise UnreadableError(f"{item.uri}: no such file or folder{why}")
+            raise UnreadableError(_odd(item.paths[0]) or f"{item.uri}: no such file or folder{why}")
         if item.kind in ("images", "stereo"):
             return Photos(item.paths, source=item.source, name=name, uri=item.uri, licence=item.licence, kind=item.kind)
         return Video(item.paths[0], source=item.source, name=name, licence=item.licence)
@@ -134,9 +136,10 @@ def find_footage(paths: Iterable[Path], list_file: Path | None = None) -> Footag
 
     A folder is searched whole: each video is a scene, and so are the pictures of each sub-folder. Photos that are named one by
     one are a scene together with the others of their folder. A list has a path a line and, after tabs, its source and its
-    licence; relative paths start at the list's own folder; # begins a remark. A path that is given but not there raises
-    ConfigError; one that a list names becomes a scene of kind `missing`, so that the rest of a long list is not lost. Two
-    scenes of one name: the later one gets ~2, ~3 after it.
+    licence; relative paths start at the list's own folder; # begins a remark, and a first line that names the columns is
+    passed over. A path that is given but not there raises ConfigError; one that a list names becomes a scene of kind
+    `missing`, so that the rest of a long list is not lost. Two scenes of one name: the later one gets ~2, ~3 after it. What
+    is given twice is one scene, the first.
     """
     found: list[Input] = []
     photos: list[Input] = []
@@ -146,6 +149,8 @@ def find_footage(paths: Iterable[Path], list_file: Path | None = None) -> Footag
             raise ConfigError(f"{path}: no such file or folder. Give a video, a folder of videos or photos, or --list FILE")
         if _shown(path) != path:
             raise ConfigError(f"{_shown(path)}: the name is not UTF-8 text; rename it")
+        if odd := _odd(path):
+            raise ConfigError(odd)
         if path.is_dir():
             inputs, ignored = _in_folder(path)
             found += inputs
@@ -161,13 +166,18 @@ def find_footage(paths: Iterable[Path], list_file: Path | None = None) -> Footag
         num_ignored += ignored
     found += _together(photos)
     named: dict[str, Input] = {}
+    known: set[tuple[str, ...]] = set()
     for item in found:
+        where = tuple(os.path.abspath(path) for path in item.paths)
+        if where in known:
+            continue
+        known.add(where)
         name, n = item.name, 1
         while name in named:
             n += 1
             name = f"{item.name}~{n}"
         named[name] = replace(item, name=name, source=item.source or item.kind)
-    return Footage(named, num_ignored)
+    return Footage(named, num_ignored, len(found) - len(named))
 
 
 def _is_there(path: Path) -> bool:
@@ -176,6 +186,12 @@ def _is_there(path: Path) -> bool:
     except (OSError, ValueError):  # Path.exists raises for a name that is too long, and for a folder that is closed to us
         return False
     return True
+
+
+def _odd(path: Path) -> str:
+    """Why something that is there is no footage, or ''. To open a pipe is to wait for its other end."""
+    odd = _is_there(path) and not path.is_file() and not path.is_dir()
+    return f"{path}: neither a file nor a folder, but a pipe or a device" if odd else ""
 
 
 def _base_name(folder: Path) -> str:
@@ -202,7 +218,7 @@ def _together(photos: list[Input]) -> list[Input]:
     for photo in photos:
         scenes.setdefault((photo.paths[0].parent, photo.name, photo.source, photo.licence), []).extend(photo.paths)
     return [
-        Input(name=name, kind="images", paths=tuple(paths), source=source, licence=licence)
+        Input(name=name, kind="images", paths=tuple(dict.fromkeys(paths)), source=source, licence=licence)
         for (_, name, source, licence), paths in scenes.items()
     ]
 
@@ -212,7 +228,7 @@ def _in_folder(root: Path) -> tuple[list[Input], int]:
     for folder, files in sorted(_walk(root), key=lambda entry: [natural_key(Path(p)) for p in entry[0].parts]):
         name = PurePath(_base_name(root), folder.relative_to(root)).as_posix()
         paths = sorted((folder / f for f in files if not f.startswith(".")), key=natural_key)
-        wanted = [p for p in paths if p.suffix.lower() in images.EXTENSIONS | VIDEO_EXTENSIONS]
+        wanted = [p for p in paths if p.suffix.lower() in images.EXTENSIONS | VIDEO_EXTENSIONS and not _odd(p)]
         num_ignored += len(paths) - len(wanted)
         readable = [p for p in wanted if _shown(p) == p]
         pictures = tuple(p for p in readable if _kind(p) == "images")
@@ -251,7 +267,7 @@ def _in_list(list_file: Path) -> tuple[list[Input], list[Input], int]:
     for listed, source, licence in _lines(list_file):
         path, name = list_file.parent / listed, PurePath(listed).as_posix().lstrip("/")
         items, into = [], found
-        if not _is_there(path):
+        if not _is_there(path) or _odd(path):
             items = [Input(name=name, kind="missing", paths=(path,))]
         elif path.is_dir():
             inputs, ignored = _in_folder(path)
@@ -277,6 +293,8 @@ def _lines(list_file: Path) -> Iterator[tuple[str, str, str]]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         columns = [c.strip() for c in line.split("\t")]
+        if number == 1 and columns == ["path", "source", "licence"][: max(2, len(columns))]:
+            continue
         if len(columns) > 3 or not columns[0]:
             raise ConfigError(f"--list {list_file}, line {number}: write path, source and licence with one tab between them")
         listed, source, licence = (*columns, "", "")[:3]

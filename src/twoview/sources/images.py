@@ -42,6 +42,7 @@ class Photos:
         if not paths:
             raise UnreadableError(f"{uri or name}: no pictures in it")
         self.paths, self.source, self.name, self.licence = list(paths), source, name, licence
+        self._damaged: dict[int, str] = {}
         self.info = SceneInfo(
             source=source,
             scene=name,
@@ -61,8 +62,10 @@ class Photos:
         try:
             image = read_image(self.paths[index])
         except UnreadableError as error:
-            if self.info.status == "ok":
-                self.info = replace(self.info, status="partial", error=str(error))
+            self._damaged[index] = str(error)
+            more = len(self._damaged) - 1
+            words = f"{next(iter(self._damaged.values()))}{f' (and {more} more of {len(self)} photos)' if more else ''}"
+            self.info = replace(self.info, status="partial", error=words)
             raise
         if self.info.width_px is None:
             self.info = replace(self.info, width_px=image.shape[1], height_px=image.shape[0])

@@ -56,13 +56,15 @@ class Stereo:
                 source = "stereo" if item.source == item.kind else item.source
                 scenes[name] = replace(item, kind="stereo", source=source, paths=interleaved)
                 num_used += len(interleaved)
+        if found.inputs and not pictures:
+            raise ConfigError("no pictures found: a stereo set is folders of left and right pictures, or pictures named so")
         if pictures and not num_used:
             known = ", ".join(f"{a}/{b}" for a, b in words)
             raise ConfigError(
                 f"none of {len(pictures)} pictures has a partner: left and right are told apart by a word in the name of a file or "
                 f"folder ({known}). Give others with --source.left and --source.right"
             )
-        return Footage(scenes, found.num_ignored + len(pictures) - num_used)
+        return Footage(scenes, found.num_ignored + len(pictures) - num_used, found.num_repeated)
 
 
 def _partner(path: Path, pictures: dict[str, Path], words: Iterable[tuple[str, str]]) -> Path | None:
