@@ -28,7 +28,8 @@ def test_type_checkers_see_the_public_names(tmp_path: Path) -> None:
         "import twoview\npairs = twoview.open('x')\nreveal_type(pairs[0])\nreveal_type(pairs[0].row.overlap)\n"
         "reveal_type(twoview.measure('a', 'b'))\n"
     )
-    done = subprocess.run([sys.executable, "-m", "pyright", "mine.py"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "mine.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert [line.split(" is ")[1] for line in done.stdout.splitlines() if " is " in line] == [
         '"PairSample"',
         '"float | None"',
