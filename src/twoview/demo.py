@@ -1,53 +1,33 @@
-"""A walking video of a textured room, rendered here: something to curate without a download."""
+"""A furnished flat to walk through, made on the spot: something to curate without a download."""
 
-from collections.abc import Sequence
+import json
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
-import av
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float64, UInt8
 
-WIDTH_PX, HEIGHT_PX, FPS, FOCAL_PX = 480, 360, 10, 330.0
-ROOM_M = (8.0, 6.0, 2.8)
-"""Length, width and height."""
-TEXTURE_PX_PER_M = 160
-
-
-def write_walk(path: Path, seconds: float = 16.0, seed: int = 0) -> None:
-    """Write the video: H.264, `seconds` long, a walk along the room that looks around."""
-    rng = np.random.default_rng([seed, *b"walk"])
-    panels = room(rng)
-    num_frames = round(seconds * FPS)
-    aside = path.with_name(f".{path.name}")
-    with av.open(str(aside), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH_PX, HEIGHT_PX, "yuv420p"
-        for i in range(num_frames):
-            frame = av.VideoFrame.from_ndarray(render(panels, *camera(i / FPS)), format="rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    aside.replace(path)
-
-
-def camera(time_s: float) -> tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, " 3"]]:
-    """Rotation (rows: right, down, forward) and place of the camera in metres; z is up."""
-    place = np.array([1.5 + 0.25 * time_s, 3.0 + 0.5 * np.sin(0.5 * time_s), 1.5 + 0.03 * np.sin(6 * time_s)])
-    heading, pitch = 0.27 * time_s + 0.1 * np.sin(0.9 * time_s), 0.05 * np.sin(0.7 * time_s)
-    forward = np.array([np.cos(heading) * np.cos(pitch), np.sin(heading) * np.cos(pitch), -np.sin(pitch)])
-    right = np.array([np.sin(heading), -np.cos(heading), 0.0])
-    return np.stack([right, np.cross(forward, right), forward]), place
+FLAT_M = (13.0, 9.0, 2.7)
+"""Length (x), width (z) and height (y) of the flat."""
+WALLS_M: tuple[tuple[float, float, float, float], ...] = (
+    *((7.0, 0.0, 7.1, 3.2), (7.0, 4.4, 7.1, 9.0)),  # one wall with a door, and across it two more with one each
+    *((0.0, 4.8, 2.6, 4.9), (3.8, 4.8, 7.0, 4.9)),
+    *((7.1, 5.2, 9.6, 5.3), (10.8, 5.2, 13.0, 5.3)),
+)
+"""x0, z0, x1, z1 of the walls between the rooms."""
+NUM_BOXES = 26
+TEXTURE_PX_PER_M = 96
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Panel:
-    """A textured rectangle in space."""
+    """A textured rectangle in space, seen from where its edges go clockwise: first along, then down."""
 
     corner: Float64[np.ndarray, " 3"]
-    """Where the texture's upper left corner is, in metres."""
+    """Where the texture's upper left corner is, in metres; y is up."""
     along: Float64[np.ndarray, " 3"]
     """From there along the texture's upper edge."""
     down: Float64[np.ndarray, " 3"]
@@ -55,99 +35,146 @@ class Panel:
     texture: UInt8[np.ndarray, "h w 3"]
 
 
-def room(rng: np.random.Generator) -> list[Panel]:
-    """The six sides of a room and the five visible sides of each of the boxes in it."""
+def flat(seed: int = 0) -> list[Panel]:
+    """Four rooms with doors between them, a floor, a ceiling, and furniture: boxes of many sizes, no two textures alike."""
+    rng = np.random.default_rng([seed, *b"flat"])
+    x, z, y = FLAT_M
+    panels = list(_box((0, 0, 0), (x, y, z), rng, inside=True))
+    for x0, z0, x1, z1 in WALLS_M:
+        panels += _box((x0, 0, z0), (x1, y, z1), rng)
+    taken: list[tuple[float, float, float, float]] = list(WALLS_M)
+    while len(taken) < len(WALLS_M) + NUM_BOXES:
+        wide, deep, high = rng.uniform(0.4, 1.3), rng.uniform(0.4, 0.9), rng.choice([0.45, 0.75, 0.9, 1.4, 1.9])
+        x0, z0 = rng.uniform(0.05, x - wide - 0.05), rng.uniform(0.05, z - deep - 0.05)
+        place = (x0, z0, x0 + wide, z0 + deep)
+        if all(_apart(place, other, 0.9 if other not in WALLS_M else 0.02) for other in taken) and _leaves_doors(place):
+            taken.append(place)
+            panels += _box((x0, 0, z0), (x0 + wide, high, z0 + deep), rng)
+    return panels
 
-    def panel(corner: Sequence[float], along: Sequence[float], down: Sequence[float]) -> Panel:
-        height, width = (round(float(np.linalg.norm(v)) * TEXTURE_PX_PER_M) for v in (down, along))
-        return Panel(
+
+def _apart(a: Sequence[float], b: Sequence[float], gap_m: float) -> bool:
+    return a[0] > b[2] + gap_m or b[0] > a[2] + gap_m or a[1] > b[3] + gap_m or b[1] > a[3] + gap_m
+
+
+def _leaves_doors(place: tuple[float, float, float, float]) -> bool:
+    """Whether nothing stands in a door: the gaps of WALLS_M."""
+    doors = ((6.2, 3.2, 7.9, 4.4), (2.6, 4.0, 3.8, 5.7), (9.6, 4.4, 10.8, 6.1))
+    return all(_apart(place, door, 0.0) for door in doors)
+
+
+def _box(low: Sequence[float], high: Sequence[float], rng: np.random.Generator, inside: bool = False) -> Iterator[Panel]:
+    """The sides of a box that is looked at from outside, but for its bottom; or all six, from inside."""
+    (x0, y0, z0), (x1, y1, z1) = low, high
+    w, h, d = x1 - x0, y1 - y0, z1 - z0
+    sides = [  # corner, along
+        ((x0, y1, z1), (w, 0, 0)),
+        ((x1, y1, z1), (0, 0, -d)),
+        ((x1, y1, z0), (-w, 0, 0)),
+        ((x0, y1, z0), (0, 0, d)),
+    ]
+    panels = [(corner, along, (0, -h, 0)) for corner, along in sides] + [((x0, y1, z0), (w, 0, 0), (0, 0, d))]
+    if inside:
+        panels.append(((x0, y0, z1), (w, 0, 0), (0, 0, -d)))
+        panels = [(np.add(corner, along), np.negative(along), down) for corner, along, down in panels]
+    for corner, along, down in panels:
+        height, width = (max(8, round(float(np.linalg.norm(v)) * TEXTURE_PX_PER_M)) for v in (down, along))
+        yield Panel(
             corner=np.array(corner, float),
             along=np.array(along, float),
             down=np.array(down, float),
             texture=texture(height, width, rng),
         )
 
-    x, y, z = ROOM_M
-    panels = [
-        panel((x, 0, z), (-x, 0, 0), (0, 0, -z)),
-        panel((0, y, z), (x, 0, 0), (0, 0, -z)),
-        panel((0, 0, z), (0, y, 0), (0, 0, -z)),
-        panel((x, y, z), (0, -y, 0), (0, 0, -z)),
-        panel((0, y, 0), (x, 0, 0), (0, -y, 0)),
-        panel((0, 0, z), (x, 0, 0), (0, y, 0)),
-    ]
-    for k in range(10):
-        w, d, h = rng.uniform(0.4, 1.0), rng.uniform(0.4, 0.9), rng.uniform(0.5, 1.9)
-        x0 = rng.uniform(0.2, x - 0.2 - w)
-        y0 = rng.uniform(0.1, 1.2) if k % 2 else y - d - rng.uniform(0.1, 1.2)
-        panels += [
-            panel((x0, y0, h), (w, 0, 0), (0, 0, -h)),
-            panel((x0 + w, y0 + d, h), (-w, 0, 0), (0, 0, -h)),
-            panel((x0, y0 + d, h), (0, -d, 0), (0, 0, -h)),
-            panel((x0 + w, y0, h), (0, d, 0), (0, 0, -h)),
-            panel((x0, y0 + d, h), (w, 0, 0), (0, -d, 0)),
-        ]
-    return panels
-
 
 def texture(height: int, width: int, rng: np.random.Generator) -> UInt8[np.ndarray, "h w 3"]:
-    """A plain colour with soft noise and many small shapes, no two alike."""
+    """Bricks, planks, tiles or wallpaper in two colours of their own, speckled, with stickers on them: no two places look alike."""
+    ground, line = (rng.uniform(low, high, 3) for low, high in ((110, 210), (20, 90)))
     image = np.empty((height, width, 3), np.float32)
-    image[:] = rng.uniform(70, 200, 3)
-    for cell in (8, 32):
-        noise = rng.normal(0, 14, (height // cell + 2, width // cell + 2, 3)).astype(np.float32)
-        image += cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    image[:] = ground
+    across, down = {0: (22, 11), 1: (rng.integers(60, 140), 9), 2: (17, 17), 3: (width, height)}[int(rng.integers(4))]
+    for row, y in enumerate(range(0, height, down)):
+        shift = int(rng.integers(across)) if across != down else 0
+        for x in range(-shift, width, across):
+            image[y : y + down, max(x, 0) : max(x + across, 0)] += rng.normal(0, 22)
+            image[y : y + down, max(x, 0) : max(x + 1, 0)] = line
+        image[y : y + 1] = line if row else ground
+    for cell, strength in ((2, 26), (7, 12)):
+        noise = rng.normal(0, strength, (height // cell + 2, width // cell + 2, 1)).astype(np.float32)
+        image += cv2.resize(noise, (width, height), interpolation=cv2.INTER_NEAREST)[..., None]
     image = np.clip(image, 0, 255).astype(np.uint8)
-    for _ in range(max(6, height * width // 3500)):
-        x, y, r = int(rng.integers(width)), int(rng.integers(height)), int(rng.integers(4, 26))
-        colour = tuple(int(c) for c in rng.integers(0, 256, 3))
-        kind = rng.integers(4)
-        if kind == 0:
-            cv2.circle(image, (x, y), r, colour, -1, cv2.LINE_AA)
-        elif kind == 1:
-            cv2.rectangle(image, (x - r, y - r // 2), (x + r, y + r // 2), colour, -1)
-        elif kind == 2:
-            corners = (rng.uniform(-r, r, (3, 2)) + (x, y)).astype(np.int32)
-            cv2.fillPoly(image, [corners], colour, cv2.LINE_AA)
-        else:
-            letters = "".join(chr(c) for c in rng.integers(65, 91, 3))
-            cv2.putText(image, letters, (x, y), cv2.FONT_HERSHEY_SIMPLEX, r / 18, colour, 2, cv2.LINE_AA)
+    for _ in range(height * width // 1200 + 4):
+        _sticker(image, int(rng.integers(width)), int(rng.integers(height)), int(rng.integers(3, 13)), rng)
     return image
 
 
-def render(
-    panels: Sequence[Panel], rotation: Float64[np.ndarray, "3 3"], place: Float64[np.ndarray, " 3"]
-) -> UInt8[np.ndarray, "h w 3"]:
-    """The panels as a pinhole camera sees them, nearest first. Inverse depth of a plane is linear in the pixel."""
-    x = ((np.arange(WIDTH_PX) - (WIDTH_PX - 1) / 2)[None, :] / FOCAL_PX).astype(np.float32)
-    y = ((np.arange(HEIGHT_PX) - (HEIGHT_PX - 1) / 2)[:, None] / FOCAL_PX).astype(np.float32)
-    nearest = np.full((HEIGHT_PX, WIDTH_PX), 1e-3, np.float32)
-    image = np.zeros((HEIGHT_PX, WIDTH_PX, 3), np.uint8)
-    for panel in panels:
-        corner, along, down = (rotation @ v for v in (panel.corner - place, panel.along, panel.down))
-        normal = np.cross(along, down)
-        distance = normal @ corner
-        if distance < 1e-9:  # seen from behind
-            continue
-        a, b, c = (float(v) for v in normal / distance)
-        inverse = a * x + (b * y + c)
-        nearer = inverse > nearest
-        if not nearer.any():
-            continue
-        depth = 1 / np.where(nearer, inverse, 1)
-        u, v = (_along(axis / (axis @ axis), x, y, depth, corner) for axis in (along, down))
-        seen = nearer & (u >= 0) & (u <= 1) & (v >= 0) & (v <= 1)
-        if not seen.any():
-            continue
-        nearest[seen] = inverse[seen]
-        height, width = panel.texture.shape[:2]
-        image[seen] = cv2.remap(
-            panel.texture, u * width - 0.5, v * height - 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )[seen]
-    return image
+def _sticker(image: UInt8[np.ndarray, "h w 3"], x: int, y: int, r: int, rng: np.random.Generator) -> None:
+    """A disc, a label, a triangle or three letters."""
+    colour = tuple(int(c) for c in rng.integers(0, 256, 3))
+    kind = rng.integers(4)
+    if kind == 0:
+        cv2.circle(image, (x, y), r, colour, -1, cv2.LINE_AA)
+    elif kind == 1:
+        cv2.rectangle(image, (x - r, y - r // 2), (x + r, y + r // 2), colour, -1)
+    elif kind == 2:
+        cv2.fillPoly(image, [(rng.uniform(-r, r, (3, 2)) + (x, y)).astype(np.int32)], colour, cv2.LINE_AA)
+    else:
+        letters = "".join(chr(c) for c in rng.integers(65, 91, 3))
+        cv2.putText(image, letters, (x, y), cv2.FONT_HERSHEY_SIMPLEX, r / 16, colour, 1, cv2.LINE_AA)
 
 
-def _along(axis: np.ndarray, x: np.ndarray, y: np.ndarray, depth: np.ndarray, corner: np.ndarray) -> Float32[np.ndarray, "h w"]:
-    """How far along an edge of a panel each pixel's ray meets it, 0 at the corner, 1 at the edge's end."""
-    a, b, c = (float(v) for v in axis)
-    return (a * x + (b * y + c)) * depth - float(axis @ corner)
+def write_flat(path: Path, seed: int = 0) -> None:
+    """Write the flat as a binary glTF file."""
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_bytes(glb(flat(seed)))
+    aside.replace(path)
+
+
+def glb(panels: Sequence[Panel]) -> bytes:
+    """Panels as a GLB: a mesh, a material and a JPEG for each."""
+    chunks: list[bytes] = []
+    views: list[dict] = []
+    accessors: list[dict] = []
+
+    def view(data: bytes) -> int:
+        views.append({"buffer": 0, "byteOffset": sum(map(len, chunks)), "byteLength": len(data)})
+        chunks.append(data + bytes(-len(data) % 4))
+        return len(views) - 1
+
+    def accessor(array: np.ndarray, kind: str) -> int:
+        component = 5126 if array.dtype == np.float32 else 5123
+        bounds = {"min": array.min(0).tolist(), "max": array.max(0).tolist()} if kind == "VEC3" else {}
+        at = view(array.tobytes())
+        accessors.append({"bufferView": at, "componentType": component, "count": len(array), "type": kind, **bounds})
+        return len(accessors) - 1
+
+    uv = accessor(np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32), "VEC2")
+    indices = accessor(np.array([0, 3, 2, 0, 2, 1], np.uint16), "SCALAR")
+    images, meshes = [], []
+    for i, panel in enumerate(panels):
+        corners = [panel.corner, panel.corner + panel.along, panel.corner + panel.along + panel.down, panel.corner + panel.down]
+        attributes = {"POSITION": accessor(np.array(corners, np.float32), "VEC3"), "TEXCOORD_0": uv}
+        meshes.append({"primitives": [{"attributes": attributes, "indices": indices, "material": i}]})
+        jpeg = cv2.imencode(".jpg", panel.texture[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+        images.append({"bufferView": view(jpeg), "mimeType": "image/jpeg"})
+    num = range(len(panels))
+    clamp = {"wrapS": 33071, "wrapT": 33071, "magFilter": 9729, "minFilter": 9987}
+    content = {
+        "asset": {"version": "2.0", "generator": "twoview demo"},
+        "scene": 0,
+        "scenes": [{"nodes": list(num)}],
+        "nodes": [{"mesh": i} for i in num],
+        "meshes": meshes,
+        "materials": [{"pbrMetallicRoughness": {"baseColorTexture": {"index": i}, "metallicFactor": 0}} for i in num],
+        "textures": [{"source": i, "sampler": 0} for i in num],
+        "samplers": [clamp],
+        "images": images,
+        "accessors": accessors,
+        "bufferViews": views,
+        "buffers": [{"byteLength": sum(map(len, chunks))}],
+    }
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 4)
+    body = b"".join(chunks)
+    header = struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + len(body))
+    return header + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(body), b"BIN\0") + body
