@@ -6,13 +6,13 @@ PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c 
 .PHONY: help demo test lint types clean
 
 help:
-	@echo "make demo    a first dataset from a video that is made on the spot"
+	@echo "make demo    a first dataset from a 3D scene that is made on the spot"
 	@echo "make test    the whole test suite"
 	@echo "make lint    ruff and codespell;  make types: pyright"
 
 $(VENV)/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) -e .
+	$(PIP) -e '.[scenes]'
 	@touch $@
 
 $(VENV)/dev: pyproject.toml constraints.txt

@@ -8,8 +8,9 @@ import cv2
 import pytest
 
 from runs import curate
-from twoview.demo import write_walk
+from twoview.demo import write_flat
 from twoview.sources.video import Video
+from walk_made import write_walk
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +52,14 @@ def wide(footage: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     band = ("--overlap", "0.7:0.8", "--store", "0.3:0.9", "--size", "128", "--propose.seconds", "0.5")
     assert curate(footage, out, flags=band) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def flat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A furnished flat of four rooms, as `twoview demo` makes it."""
+    path = tmp_path_factory.mktemp("scene") / "flat.glb"
+    write_flat(path)
+    return path
 
 
 @pytest.fixture(autouse=True)

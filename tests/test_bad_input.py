@@ -166,7 +166,7 @@ def test_nothing_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "a.pdf").touch()
     assert curate([tmp_path / "papers"], tmp_path / "pairs") == 2
-    assert said(capsys) == ["twoview: no videos or pictures found (1 other files)"]
+    assert said(capsys) == ["twoview: no videos or pictures found (1 other files; 3D scenes want --recipe walk)"]
     assert not (tmp_path / "pairs").exists()
 
 

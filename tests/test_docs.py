@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from runs import twoview as command
-from twoview.demo import write_walk
 from twoview.exchange import EXPORTS
 from twoview.recipes import CURATE
 from twoview.shards import read_manifest
 from twoview.sources.video import Video
+from walk_made import write_walk
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -96,7 +96,7 @@ def test_choosing_as_in_readme(tmp_path: Path) -> None:
 
 def test_exporting_as_in_readme(as_in_readme: Path) -> None:
     table = README.split("\n## Hand on\n")[1].split("\n## ")[0]
-    names = re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)
+    names = re.findall(r"^\| `([a-z0-9-]+)` \|", table, re.MULTILINE)
     assert names == list(EXPORTS)
 
 

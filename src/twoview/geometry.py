@@ -9,7 +9,7 @@ import math
 import numpy as np
 from jaxtyping import Float64, Int16, Int64
 
-from .schema import NOT_UNIQUE, OUTSIDE
+from .schema import NOT_UNIQUE, OCCLUDED, OUTSIDE, UNKNOWN, Geometry
 
 
 def lattice(size_px: int, num_cells: int, per_cell: int) -> Float64[np.ndarray, " n"]:
@@ -104,3 +104,43 @@ def similarity_of(h: Float64[np.ndarray, "3 3"], size_a: tuple[int, int]) -> tup
     scale = math.sqrt(abs(float(np.linalg.det(jacobian))))
     angle = math.degrees(math.atan2(jacobian[1, 0] - jacobian[0, 1], jacobian[0, 0] + jacobian[1, 1]))
     return scale, 180.0 if angle == -180.0 else angle
+
+
+GRID = 56
+"""Points along each side of a picture that are looked up in the other one: four in each of 14 patches."""
+DEPTH_TOLERANCE, DEPTH_SLACK_M = 0.05, 0.02
+"""A point is seen in the other picture if its distance there is that picture's depth within 5 % and 2 cm."""
+
+
+def look_up(
+    a: Geometry, b: Geometry, grid: int = GRID
+) -> tuple[Int16[np.ndarray, " g"], Float64[np.ndarray, " g"], Float64[np.ndarray, " g"]]:
+    """What becomes of each point of a lattice on picture a in picture b, and where in b it lies, in px; by depth and pose.
+
+    First come OUTSIDE, OCCLUDED, UNKNOWN (no depth here or there), or 0 for a point that both show; row by row from the upper left.
+    G = grid * grid.
+    """
+    height, width = a.depth_m.shape
+    x, y = np.meshgrid(*(np.rint(lattice(side, grid, 1)).astype(int) for side in (width, height)))
+    x, y = x.ravel(), y.ravel()
+    depth = a.depth_m[y, x].astype(np.float64)
+    fx, fy, cx, cy = a.intrinsics
+    points = np.stack([(x - cx) / fx * depth, (y - cy) / fy * depth, depth], axis=1)
+    b_from_a = np.linalg.inv(b.pose) @ a.pose
+    points = points @ b_from_a[:3, :3].T + b_from_a[:3, 3]
+    fx, fy, cx, cy = b.intrinsics
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u, v = points[:, 0] / points[:, 2] * fx + cx, points[:, 1] / points[:, 2] * fy + cy
+    height, width = b.depth_m.shape
+    inside = (points[:, 2] > 0) & (u >= 0) & (u <= width - 1) & (v >= 0) & (v <= height - 1)
+    column, row = (np.rint(np.where(inside, at, 0)).astype(int) for at in (u, v))
+    there = b.depth_m[row, column]
+    same = np.abs(there - points[:, 2]) <= DEPTH_TOLERANCE * there + DEPTH_SLACK_M
+    fate = np.where(inside, np.where(there > 0, np.where(same, 0, OCCLUDED), UNKNOWN), OUTSIDE)
+    return np.where(depth > 0, fate, UNKNOWN).astype(np.int16), u, v
+
+
+def share_seen(fate: Int16[np.ndarray, " g"]) -> float | None:
+    """Share of the points of which the fate is known that both pictures show; None where it is known of less than one in twenty."""
+    known = fate != UNKNOWN
+    return float((fate[known] == 0).mean()) if 20 * known.sum() > len(fate) else None

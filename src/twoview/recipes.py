@@ -10,9 +10,12 @@ from pathlib import Path
 
 from .curation.curate import CurateConfig
 from .curation.homography import Released
-from .curation.propose import AllPairs, BestOfWindow, Consecutive, Twins
+from .curation.propose import AllPairs, AlongWalks, BestOfWindow, Consecutive, Twins
+from .curation.truth import Truth
 from .errors import ConfigError
 from .sources import Stereo
+from .sources.rgbd import RgbdFolders
+from .sources.scene import Walks
 
 
 def paper() -> CurateConfig:
@@ -46,8 +49,30 @@ def stereo() -> CurateConfig:
     return CurateConfig(source=Stereo(), propose=Twins(), overlap=(0.5, 0.95))
 
 
+def walk() -> CurateConfig:
+    """3D scenes, as published for HM3D, Gibson and Matterport: three stations a walk, of their views the hardest good pair."""
+    return CurateConfig(source=Walks(), propose=AlongWalks(), size=224, min_sharpness=1000.0)
+
+
+def random_walk() -> CurateConfig:
+    """3D scenes by longer walks with any turn: of each two neighbouring stations the hardest good pair."""
+    return CurateConfig(source=Walks(walk="random", samples=500, stations=8), propose=AlongWalks(), size=224, min_sharpness=1000.0)
+
+
+def multiview_habitat() -> CurateConfig:
+    """3D scenes as CroCo's MultiView-Habitat: two views near each other that see at least half of the same, by exact depth."""
+    nearby = Walks(walk="pairs", samples=4000, forward_m=(0.0, 1.5), min_island_radius_m=0.0, hfov_deg=60.0)
+    return CurateConfig(source=nearby, propose=AlongWalks(), estimator=Truth(), overlap=(0.5, 1.0))
+
+
+def rgbd() -> CurateConfig:
+    """Footage with depth and pose: every 10th frame with the next, by what both really show."""
+    return CurateConfig(source=RgbdFolders(), propose=Consecutive(step=10, double=True), estimator=Truth())
+
+
 CURATE: dict[str, Callable[[], CurateConfig]] = {
-    f.__name__: f for f in (paper, consecutive, best_of_window, all_pairs, stereo, released)
+    f.__name__: f
+    for f in (paper, consecutive, best_of_window, all_pairs, stereo, walk, random_walk, multiview_habitat, rgbd, released)
 }
 
 

@@ -16,13 +16,29 @@ REASONS = (
     "singular_homography",  # it maps the picture onto a line, or past infinity
     "flipped_homography",  # it mirrors the picture, which no camera does
     "few_inliers",  # fewer matches agree with it than the estimator's floor
+    "no_depth",  # too little of a picture has depth, for an estimator that needs it
     "overlap_low",  # below the band of --overlap
     "overlap_high",  # above it
     "not_best",  # another pair of its group was kept
+    "low_sharpness",  # one of the two pictures is below --min-sharpness, and nothing was measured
+    "small_floor",  # no floor of a 3D scene is as large as its walk asks for
+    "near_another",  # an earlier walk through the scene has nearly the same viewpoints
     "unreadable",  # one of the two frames could not be decoded
     "user_filter",  # a filter of the user refused it with a word of its own
 )
-"""Every reason a pair can be refused for. The first five are also `Match.failure`: why nothing was measured."""
+"""Every reason a pair can be refused for. The first six are also `Match.failure`: why nothing was measured."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Geometry:
+    """Where a picture was taken and how far is what it shows: known of rendered views and of RGB-D footage."""
+
+    depth_m: Float32[np.ndarray, "h w"]
+    """Along the optical axis, one value a pixel of the picture; 0 where it is unknown."""
+    pose: Float64[np.ndarray, "4 4"]
+    """Camera to world, in metres; the camera's axes are x right, y down, z forward (OpenCV)."""
+    intrinsics: Float64[np.ndarray, " 4"]
+    """fx, fy, cx, cy in px of the picture; (0, 0) is the centre of the first pixel."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,6 +48,7 @@ class Frame:
     id: str
     """source/scene/000123"""
     image: UInt8[np.ndarray, "h w 3"]
+    geometry: Geometry | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +74,12 @@ class SceneInfo:
 
 @runtime_checkable
 class Scene(Protocol):
-    """A sequence of frames that may show the same place. `scene[i]` raises UnreadableError for a frame that is damaged."""
+    """A sequence of frames that may show the same place. `scene[i]` raises UnreadableError for a frame that is damaged.
+
+    Three more are used where they are there: `info: SceneInfo`; `load()`, called once before the first frame is asked for and not
+    while a run is planned (UnreadableError if the scene is none after all); and `refuses(i, j) -> str`, why a pair is not worth
+    a look, one of REASONS, or ''.
+    """
 
     name: str
     licence: str | None
@@ -77,7 +99,7 @@ class Source(Protocol):
 
     Two methods more are used where they are there: `about(name) -> SceneInfo` (source, uri, kind and licence without opening
     it) and `fingerprint(name) -> (str, int)` (what its bytes are known by, and their number), so that changed footage is
-    noticed. A scene may carry `info: SceneInfo`.
+    noticed.
     """
 
     def names(self) -> Sequence[str]: ...
@@ -121,7 +143,10 @@ class Match:
 
 @runtime_checkable
 class Estimator(Protocol):
-    """Measures two pictures. `describe` is called once a picture, `measure` once a pair; both are pure functions."""
+    """Measures two pictures. `describe` is called once a picture, `measure` once a pair; both are pure functions.
+
+    One that needs more than pixels has `describe_view(View)`, called in place of `describe`.
+    """
 
     name: str
     """As `paper@1`: the number grows when its answers change."""
@@ -155,7 +180,8 @@ class View:
     image: UInt8[np.ndarray, "h w 3"]
     crop: tuple[int, int, int, int]
     """x0 y0 x1 y1 in px of the upright frame."""
-    features: Any = None
+    geometry: Geometry | None = None
+    """Of the stored picture."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -239,6 +265,15 @@ class Row:
     sha256_a: str | None = None
     """Of the stored JPEG bytes."""
     sha256_b: str | None = None
+    pose_a: list[float] | None = None
+    """Camera to world, 4 x 4 row by row, in metres; the camera's axes are x right, y down, z forward."""
+    pose_b: list[float] | None = None
+    intrinsics_a: list[float] | None = None
+    """fx, fy, cx, cy in px of the stored picture."""
+    intrinsics_b: list[float] | None = None
+    true_overlap_ab: float | None = None
+    """Share of what a shows that b shows too, by depth and pose."""
+    true_overlap_ba: float | None = None
     shard: str | None = None
     """Path inside OUT."""
     offset: int | None = None

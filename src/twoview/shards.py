@@ -27,8 +27,21 @@ from .errors import BrokenDatasetError, TryLaterError
 from .schema import Row, SceneInfo
 
 SAMPLE_PARTS = ("a.jpg", "b.jpg", "patches.npy", "points.npy", "json")
+DEPTH_PARTS = ("a.depth.png", "b.depth.png")
+"""What a sample has besides, before its json, where depth is known: uint16 millimetres, 0 where it is not."""
 _UNMEASURED = {int: -1, float: -1000.0, str: "", bool: False}
 """What the JSON of a sample holds where the manifest holds null: its readers infer types from the first samples."""
+_LENGTHS = {
+    "homography": 9,
+    "crop_a": 4,
+    "crop_b": 4,
+    "patch_grid": 2,
+    "pose_a": 16,
+    "pose_b": 16,
+    "intrinsics_a": 4,
+    "intrinsics_b": 4,
+}
+"""Of the lists in a row."""
 _WHERE = ("shard", "offset", "size")
 
 
@@ -144,7 +157,7 @@ def sample_json(row: Row) -> bytes:
         if name == "reasons":
             value = ",".join(value)
         elif value is None:
-            length = {"homography": 9, "crop_a": 4, "crop_b": 4, "patch_grid": 2}.get(name)
+            length = _LENGTHS.get(name)
             value = [_UNMEASURED[element]] * length if length else _UNMEASURED[element]
         elif isinstance(value, list):
             value = [element(v) for v in value]
@@ -213,13 +226,24 @@ class ShardWriter:
         self._rows.append(row)
 
     def write_sample(
-        self, row: Row, a: bytes, b: bytes, patches: Int16[np.ndarray, "2 p"], points: Float32[np.ndarray, "n 4"]
+        self,
+        row: Row,
+        a: bytes,
+        b: bytes,
+        patches: Int16[np.ndarray, "2 p"],
+        points: Float32[np.ndarray, "n 4"],
+        depth_a: bytes | None = None,
+        depth_b: bytes | None = None,
     ) -> None:
-        """A pair with pixels. a, b: JPEG."""
+        """A pair with pixels. a, b: JPEG; depth_a, depth_b: PNG, both or neither."""
         offset = self._tar.offset
-        contents = (a, b, npy_bytes(patches.astype(np.int16)), npy_bytes(points.astype(np.float32)), sample_json(row))
+        arrays = (npy_bytes(patches.astype(np.int16)), npy_bytes(points.astype(np.float32)))
+        contents: dict[str, bytes] = dict(zip(SAMPLE_PARTS, (a, b, *arrays), strict=False))
+        if depth_a and depth_b:
+            contents |= dict(zip(DEPTH_PARTS, (depth_a, depth_b), strict=True))
+        contents[SAMPLE_PARTS[-1]] = sample_json(row)
         with explained(self.tar_path):
-            for name, data in zip(SAMPLE_PARTS, contents, strict=True):
+            for name, data in contents.items():
                 entry = tarfile.TarInfo(f"{row.key}.{name}")  # mtime 0, uid 0, mode 0644
                 entry.size = len(data)
                 self._tar.addfile(entry, io.BytesIO(data))
@@ -288,7 +312,8 @@ def _read_tables(out: Path, which: int, schema: pa.Schema, parts: Iterable[int] 
                 f"{path}: cannot be read ({reason}). Remove it and run curate again: the part is made anew"
             ) from None
     empty = schema.empty_table()
-    return pa.concat_tables(tables) if tables else (empty.select(columns) if columns else empty)
+    # parts that an earlier version wrote may lack columns of today
+    return pa.concat_tables(tables, promote_options="default") if tables else (empty.select(columns) if columns else empty)
 
 
 def read_bytes(out: Path, shard: str, offset: int, size: int) -> bytes:

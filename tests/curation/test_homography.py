@@ -14,12 +14,12 @@ from twoview.curation.curate import CurateConfig, OpenScene, pairs_of
 from twoview.curation.features import Features, ratio_matches, sift
 from twoview.curation.homography import MIN_MATCHES, Paper, Released
 from twoview.curation.propose import Consecutive
-from twoview.demo import texture
 from twoview.errors import ConfigError
 from twoview.geometry import overlap_of
 from twoview.plan import Slice
 from twoview.schema import Frame, Match
 from twoview.sources.images import read_image
+from walk_made import texture
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 GRAF = [DATA / "homography_graf" / "homography" / f"img{k}.ppm" for k in (1, 2)]

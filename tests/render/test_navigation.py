@@ -178,6 +178,10 @@ def test_headroom() -> None:
         floor = Navigation.of(made(ROOM, over(level((2, 4), (0, 3), height))))
         assert stands(floor, 3, 1.5) == there
         assert stands(floor, 1, 1.5)
+    step_up = np.concatenate([level((0, 2), (0, 3)), level((2, 4), (0, 3), 0.15), around((0, 4), (0, 3))])
+    for lower, num_islands in ((1.6, 2), (1.7, 1)):  # the lower part's ceiling leaves no room over the step
+        ceilings = over(np.concatenate([level((0, 2), (0, 3), lower), level((2, 4), (0, 3), 2)]))
+        assert len(Navigation.of(made(step_up, ceilings)).radii_m) == num_islands
 
 
 def test_things_on_the_floor_that_are_stepped_over() -> None:
@@ -387,6 +391,20 @@ def test_a_step_slides_along_a_wall_and_stops_in_a_corner() -> None:
     corner = floor.step(np.array([3.8, 0, 0.2]), -45, 1)
     assert corner == pytest.approx([3.875, 0, 0.125], abs=0.03)
     assert floor.step(corner, -45, 1) == pytest.approx(corner, abs=1e-4)
+
+
+def test_the_end_of_a_wall_is_rounded_in_the_circle_alone() -> None:
+    """The door begins at z = 1; 0.7 m from x = 1.5 the circle reaches to 1.045 behind the wall, the square around it to 1.15."""
+    floor = Navigation.of(made(DOOR))
+    assert floor.step(np.array([1.5, 0, 0.8]), -90, 0.7)[0] < 1.9
+    assert floor.step(np.array([1.5, 0, 0.95]), -90, 0.7) == pytest.approx([2.2, 0, 0.95], abs=0.2)
+
+
+def test_steps_along_a_corridor_at_the_end_of_the_grid() -> None:
+    corridor = Navigation.of(made(level((0, 6), (0, 0.5)), around((0, 6), (0, 0.5))))
+    for z in (0.15, 0.25, 0.35):
+        for heading, x in ((-90, 4.0), (90, 2.0)):
+            assert corridor.step(np.array([3, 0, z]), heading, 1) == pytest.approx([x, 0, z], abs=1e-4)
 
 
 def crosses(a: np.ndarray, b: np.ndarray, x: float, z: tuple[float, float]) -> bool:

@@ -13,16 +13,16 @@ from .look import audit, measure, recipes
 from .select import select
 from .terminal import DONE, FAILED, INTERRUPTED, TERMINATED, USAGE, complain
 
-ABOUT = """twoview turns footage that nobody annotated into verified two-view training pairs.
+ABOUT = """twoview turns footage and 3D scenes that nobody annotated into verified two-view training pairs.
 
-  twoview curate PATH [PATH ...] --out DIR    videos and photo folders to pairs
+  twoview curate PATH [PATH ...] --out DIR    videos, photo folders, 3D scenes to pairs
   twoview measure A.jpg B.jpg                 overlap of two pictures
   twoview audit DIR[@NAME]                    check a dataset, count what it holds, write a page to look at
   twoview select DIR --name NAME              choose among the stored pairs; DIR@NAME is the choice
   twoview export DIR[@NAME] --to FORM OUT     write pairs as other programs read them
   twoview import PATH --from FORM --out DIR   read pairs that others wrote
   twoview recipes                             the named configurations of curate
-  twoview demo [DIR]                          a first dataset from a video it makes itself
+  twoview demo [DIR]                          a first dataset from a 3D scene it makes itself
 
 twoview VERB --help says more. Exit codes: 0 done; 1 unexpected error; 2 wrong usage; 3 done, but some inputs could not be
 read; 4 done, nothing kept; 75 try again later; 130 interrupted and 143 terminated (what was finished is kept)."""

@@ -72,6 +72,8 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         """Side of the stored square in px; with --crop none the shorter side."""
         crop: Crop = base.crop
         """centre: the largest square; stretch: the whole frame, squeezed to a square; none: the whole frame."""
+        min_sharpness: float = base.min_sharpness
+        """A pair is not measured if one of its pictures is less sharp: variance of the Laplacian of grey. 0: all are measured."""
         max_pairs_per_scene: int | None = base.max_pairs_per_scene
         """At most this many groups of candidates of a scene are measured, spread evenly over it; each gives one pair or none."""
         seed: int = base.seed
@@ -103,6 +105,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         store=None if given.store is None else band("--store", given.store),
         size=given.size,
         crop=given.crop,
+        min_sharpness=given.min_sharpness,
         max_pairs_per_scene=given.max_pairs_per_scene,
         seed=_seed(given, base),
     )
@@ -144,7 +147,7 @@ def curate_to(
         footage = footage.take(limit)
     if not footage.names():
         ignored = getattr(footage, "num_ignored", 0)
-        raise ConfigError(f"no videos or pictures found ({ignored} other files)")
+        raise ConfigError(f"no videos or pictures found ({ignored} other files; 3D scenes want --recipe walk)")
     if repeated := getattr(footage, "num_repeated", 0):
         print(f"twoview: {repeated} inputs were given twice, and are read once", file=sys.stderr)
     if dry_run:
@@ -198,6 +201,9 @@ def _advice(summary: "Summary", config: "CurateConfig") -> str:
         "overlap_high": ("they look too alike", {"frames further apart": apart, "a higher band": "--overlap 0.5:0.9"}),
         "overlap_low": ("they share too little", {"frames closer together": closer, "a lower band": "--overlap 0.3:0.7"}),
         "unreadable": ("see the errors above", {}),
+        "low_sharpness": ("they are blurred or bare", {"a lower bound": f"--min-sharpness {config.min_sharpness / 4:g}"}),
+        "small_floor": ("no floor is as large as a walk asks for", {"smaller ones": "--source.min-island-radius-m 2"}),
+        "near_another": ("the walks stand where others have stood", {"another draw": "--seed 1"}),
         "user_filter": ("see your own filters", {}),
     }.get(reason, ("they do not match", {"frames closer together": closer, "every frame": every}))
     tries = " or ".join(f"{what} ({flag})" for what, flag in flags.items() if flag)
@@ -293,26 +299,28 @@ def demo(args: Sequence[str]) -> int:
     import tyro
 
     from ..curation.crew import Crew
-    from ..demo import write_walk
+    from ..demo import write_flat
     from ..recipes import curate_recipe
 
     @dataclass(frozen=True, kw_only=True)
     class Demo:
-        """Make a short video of a walk through a room, and curate it."""
+        """Make a furnished flat, walk through it, and curate the views."""
 
         folder: tyro.conf.Positional[Path] = Path("twoview-demo")
-        """Where the video and the dataset go."""
+        """Where the flat and the dataset go."""
         workers: int = 0
         """Processes; 0: one for each processor."""
 
     given = parse(Demo, args, "demo")
-    video, out = given.folder / "walk.mp4", given.folder / "pairs"
-    if not video.exists():
+    scene, out, samples = given.folder / "flat.glb", given.folder / "pairs", 24
+    if not scene.exists():
         given.folder.mkdir(parents=True, exist_ok=True)
-        write_walk(video)
-        print(f"made {video}")
-    print(f"$ twoview curate {video} --out {out}")
+        write_flat(scene)
+        print(f"made {scene}, four furnished rooms")
+    print(f"$ twoview curate {scene} --out {out} --recipe walk --source.samples {samples}")
+    config = curate_recipe("walk")
+    config = replace(config, source=replace(config.source, samples=samples))  # pyright: ignore[reportArgumentType]
     with Crew(crew_size(given.workers)) as crew:
-        code = curate_to([video], curate_recipe("paper"), out, crew=crew)
+        code = curate_to([scene], config, out, crew=crew)
     print(f"the dataset is in {out}; next: twoview audit {out}")
     return code

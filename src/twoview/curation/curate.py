@@ -1,5 +1,6 @@
 """Frames to pairs: the loop of a part, and what a run is configured by."""
 
+import copy
 import hashlib
 import json
 import traceback
@@ -15,8 +16,24 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import ConfigError, TwoviewError, UnreadableError
+from ..geometry import look_up, share_seen
 from ..plan import Slice, about
-from ..schema import Estimator, Filter, Frame, Group, Match, Pair, Proposer, Row, Scene, SceneInfo, Source, View, iter_groups
+from ..schema import (
+    Estimator,
+    Filter,
+    Frame,
+    Geometry,
+    Group,
+    Match,
+    Pair,
+    Proposer,
+    Row,
+    Scene,
+    SceneInfo,
+    Source,
+    View,
+    iter_groups,
+)
 from ..shards import SceneRow, ShardWriter, key_of
 from ..sources import find_footage
 from .homography import Paper
@@ -45,14 +62,21 @@ class CurateConfig:
     """centre: the largest square; stretch: the whole frame, squeezed to a square; none: the whole frame, aspect kept."""
     size: int = 256
     """Side of the stored square in px; with --crop none the shorter side."""
+    min_sharpness: float = 0.0
+    """A pair is not measured if one of its pictures is less sharp: variance of the Laplacian of grey."""
     max_pairs_per_scene: int | None = None
     """At most this many groups of candidates of a scene are measured, spread evenly over it."""
     seed: int = 0
-    """Seeds every draw of the run, the estimator's too."""
+    """Seeds every draw of the run, the estimator's and the source's too."""
 
     def __post_init__(self) -> None:
         if getattr(self.estimator, "seed", self.seed) != self.seed:
             object.__setattr__(self, "estimator", replace(self.estimator, seed=self.seed))  # pyright: ignore
+        if is_dataclass(self.source) and hasattr(self.source, "size_px"):  # it makes its pictures itself
+            source = copy.copy(self.source)
+            object.__setattr__(source, "size_px", self.size)
+            object.__setattr__(source, "seed", self.seed)
+            object.__setattr__(self, "source", source)
         for flag, band in (("--overlap", self.overlap), ("--store", self.store or self.overlap)):
             if not 0 <= band[0] <= band[1] <= 1:
                 raise ConfigError(f"{flag} is {band[0]}:{band[1]}: give LOW:HIGH with 0 <= LOW <= HIGH <= 1, as 0.5:0.7")
@@ -62,6 +86,8 @@ class CurateConfig:
             raise ConfigError(f"--size is {self.size}: give a side from 16 to 4096 px")
         if self.max_pairs_per_scene is not None and self.max_pairs_per_scene < 1:
             raise ConfigError(f"--max-pairs-per-scene is {self.max_pairs_per_scene}: give 1 or more")
+        if not self.min_sharpness >= 0:
+            raise ConfigError(f"--min-sharpness is {self.min_sharpness}: give 0 or more")
         if self.seed < 0:
             raise ConfigError(f"--seed is {self.seed}: give 0 or more")
 
@@ -113,7 +139,9 @@ def curate_part(
                 for pair in pairs_of(scene, piece, config):
                     row = row_of(pair, scene, config)
                     if pair.store and pair.a and pair.b and pair.match:
-                        shard.write_sample(row, pair.a.jpeg, pair.b.jpeg, *_arrays(pair.match))
+                        shard.write_sample(
+                            row, pair.a.jpeg, pair.b.jpeg, *_arrays(pair.match), _depth_png(pair.a), _depth_png(pair.b)
+                        )
                     else:
                         shard.write_row(row)
                     counts = [n + more for n, more in zip(counts, (1, pair.kept, pair.store), strict=True)]
@@ -138,6 +166,13 @@ def _arrays(match: Match) -> tuple[np.ndarray, np.ndarray]:
     """Patches and points of a match, empty where the estimator gives none."""
     patches = np.empty((2, 0), np.int16) if match.patches is None else match.patches
     return patches, np.empty((0, 4), np.float32) if match.points is None else match.points
+
+
+def _depth_png(view: View) -> bytes | None:
+    """Depth in whole millimetres, where it is known."""
+    if view.geometry is None:
+        return None
+    return cv2.imencode(".png", np.rint(view.geometry.depth_m * 1000).astype(np.uint16))[1].tobytes()
 
 
 def pairs_of(scene: "OpenScene", piece: Slice, config: CurateConfig) -> Iterator[Pair]:
@@ -182,9 +217,20 @@ def _groups(scene: Scene, piece: Slice, config: CurateConfig) -> Iterator[tuple[
 
 
 def _measured(scene: "OpenScene", piece: Slice, group: str, i: int, j: int, config: CurateConfig) -> Pair:
-    a, b = scene.view(i), scene.view(j)
-    match = config.estimator.measure(a.features, b.features) if a and b else None
-    return Pair(source=piece.source, scene=piece.scene, group=group, index_a=i, index_b=j, a=a, b=b, match=match)
+    """A pair and what the estimator says of it, unless the scene or a picture speaks against it already."""
+    pair = Pair(source=piece.source, scene=piece.scene, group=group, index_a=i, index_b=j, a=None, b=None, match=None)
+    if reason := scene.refuses(i, j):
+        return replace(pair, reasons=(reason,))
+    views = []
+    for index in (i, j):
+        view = scene.view(index)
+        if view is None:
+            return replace(pair, reasons=("unreadable",))
+        if config.min_sharpness and scene.sharpness(view) < config.min_sharpness:
+            return replace(pair, reasons=("low_sharpness",))
+        views.append(view)
+    a, b = views
+    return replace(pair, a=a, b=b, match=config.estimator.measure(scene.features(a), scene.features(b)))
 
 
 class OpenScene:
@@ -193,9 +239,13 @@ class OpenScene:
     def __init__(self, scene: Scene, config: CurateConfig, known: SceneInfo | None = None) -> None:
         """known: what its source says of it, for a scene that has no `info` of its own."""
         self.scene, self.config, self._known = scene, config, known
+        getattr(scene, "load", lambda: None)()
+        self.refuses: Callable[[int, int], str] = getattr(scene, "refuses", lambda i, j: "")
         self._num_views = max(64, getattr(config.propose, "num_views", 0))
         self.view = lru_cache(maxsize=self._num_views)(self._view)
         """The view of a frame, None where it cannot be read."""
+        self.features = lru_cache(maxsize=self._num_views)(self._describe)
+        """What the estimator makes of a view."""
         self.sharpness = lru_cache(maxsize=64)(lambda view: sharpness(view.image))
         self.phash = lru_cache(maxsize=64)(lambda view: perceptual_hash(view.image))
         self.num_described = 0
@@ -218,18 +268,38 @@ class OpenScene:
             frame = self.scene[index]
         except UnreadableError:
             return None
-        self.num_described += 1
         return view_of(frame, None if self.scene.times_s is None else float(self.scene.times_s[index]), self.config)
+
+    def _describe(self, view: View) -> Any:
+        self.num_described += 1
+        estimator = self.config.estimator
+        of_view = getattr(estimator, "describe_view", None)
+        return of_view(view) if of_view else estimator.describe(view.image)
 
 
 def view_of(frame: Frame, time_s: float | None, config: CurateConfig) -> View:
-    """A frame as it is stored, described: what is measured is what the JPEG decodes to."""
+    """A frame as it is stored: what is measured is what the JPEG decodes to."""
     image, crop = picture(frame.image, config.crop, config.size)
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
     image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
     assert image is not None  # it was encoded a line above
-    features = config.estimator.describe(image)
-    return View(time_s=time_s, jpeg=jpeg.tobytes(), image=image, crop=crop, features=features)
+    geometry = None if frame.geometry is None else stored_geometry(frame.geometry, crop, image.shape[:2])
+    return View(time_s=time_s, jpeg=jpeg.tobytes(), image=image, crop=crop, geometry=geometry)
+
+
+def stored_geometry(geometry: Geometry, crop: tuple[int, int, int, int], size: tuple[int, int]) -> Geometry:
+    """A frame's geometry, cut and resized with its picture; depth in whole millimetres, 0 beyond 65 m, as it is stored.
+
+    crop: x0 y0 x1 y1 in px of the frame; size: height and width of the picture.
+    """
+    x0, y0, x1, y1 = crop
+    depth_mm = np.rint(geometry.depth_m[y0:y1, x0:x1] * 1000)
+    depth_mm = np.where((depth_mm > 0) & (depth_mm < 65_536), depth_mm, 0).astype(np.uint16)  # False for NaN
+    if depth_mm.shape != size:  # no depth is made up between two surfaces
+        depth_mm = cv2.resize(depth_mm, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    scale = np.array([size[1] / (x1 - x0), size[0] / (y1 - y0)])
+    fx_fy, centre = geometry.intrinsics[:2] * scale, (geometry.intrinsics[2:] - (x0, y0) + 0.5) * scale - 0.5
+    return Geometry(depth_m=depth_mm / np.float32(1000), pose=geometry.pose, intrinsics=np.concatenate([fx_fy, centre]))
 
 
 def picture(
@@ -292,6 +362,8 @@ def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
     row = replace(row, **measured_columns(match))
     if not pair.store or a is None or b is None:
         return replace(row, homography=None, patch_grid=None)
+    if a.geometry and b.geometry:
+        row = replace(row, **_geometry_columns(a.geometry, b.geometry))
     return replace(
         row,
         sharpness_a=scene.sharpness(a),
@@ -303,3 +375,15 @@ def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
         sha256_a=hashlib.sha256(a.jpeg).hexdigest(),
         sha256_b=hashlib.sha256(b.jpeg).hexdigest(),
     )
+
+
+def _geometry_columns(a: Geometry, b: Geometry) -> dict[str, Any]:
+    """Poses, intrinsics, and the overlap that follows from depth and pose alone."""
+    return {
+        "pose_a": a.pose.ravel().tolist(),
+        "pose_b": b.pose.ravel().tolist(),
+        "intrinsics_a": a.intrinsics.tolist(),
+        "intrinsics_b": b.intrinsics.tolist(),
+        "true_overlap_ab": share_seen(look_up(a, b)[0]),
+        "true_overlap_ba": share_seen(look_up(b, a)[0]),
+    }

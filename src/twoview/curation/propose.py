@@ -1,6 +1,6 @@
 """Which pairs of a scene are worth measuring, from times and indices alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -111,6 +111,17 @@ class Twins:
 
     def __call__(self, scene: Scene, /) -> Iterator[Group]:
         yield from (Group(((i, i + 1),)) for i in range(0, len(scene) - 1, 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlongWalks:
+    """What the walks through a 3D scene lay out themselves: see sources/scene.py."""
+
+    def __call__(self, scene: Scene, /) -> Iterable[Group]:
+        groups = getattr(scene, "groups", None)
+        if groups is None:
+            raise ConfigError(f"{scene.name} is no walk through a 3D scene: this recipe is for .glb, .gltf, .ply and .obj files")
+        return groups()
 
 
 def _neighbours(frames: Int64[np.ndarray, " n"], double: bool) -> Iterator[Group]:

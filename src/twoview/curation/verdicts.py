@@ -21,8 +21,11 @@ def band_text(band: Band) -> str:
 def judge(pair: Pair, overlap: Band, store: Band, filters: tuple[Filter, ...] = ()) -> Pair:
     """The pair with every reason against it, and `store` set where its pixels are wanted.
 
-    A reason that is not one of REASONS, a filter's or an estimator's own word, becomes `user_filter`.
+    A pair that comes with a reason was refused before it was measured. A reason that is not one of REASONS, a filter's or an
+    estimator's own word, becomes `user_filter`.
     """
+    if pair.reasons:
+        return pair
     if pair.a is None or pair.b is None or pair.match is None:
         return replace(pair, reasons=("unreadable",))
     match = pair.match

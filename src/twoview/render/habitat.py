@@ -1,7 +1,9 @@
 """Renders with habitat-sim, where somebody has installed it: the published pictures came from it."""
 
 import json
+import shutil
 import tempfile
+import weakref
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -27,10 +29,11 @@ class Habitat:
             ) from None
         self._sim: Any = habitat_sim
         self.name = f"habitat ({habitat_sim.__version__})"
-        self._folder = tempfile.TemporaryDirectory()
+        folder = tempfile.mkdtemp(prefix="twoview-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         front = {"y": [0, 0, -1], "z": [0, 1, 0]}[up]
         stage = {"render_asset": str(path.resolve()), "up": {"y": [0, 1, 0], "z": [0, 0, 1]}[up], "front": front}
-        self._stage = Path(self._folder.name, "scene.stage_config.json")
+        self._stage = Path(folder, "scene.stage_config.json")
         self._stage.write_text(json.dumps(stage))
         self._path = path
         self._simulator = lru_cache(maxsize=1)(self._make_simulator)

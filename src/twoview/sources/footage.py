@@ -58,24 +58,26 @@ VIDEO_EXTENSIONS = frozenset(
         ".lrv",
     )
 )
+SCENE_EXTENSIONS = frozenset((".glb", ".gltf", ".ply", ".obj"))
+_WALK = "a 3D scene, which has to be walked through: add --recipe walk"
 _MIB = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Input:
-    """One scene to be: a video, or the pictures of one folder."""
+    """One scene to be: a video, the pictures of one folder, or a file to walk through."""
 
     name: str
     """The scene's name: the path from the PATH that was given, with it. The same wherever the footage lies."""
     kind: str
-    """video, images, stereo, or missing"""
+    """video, images, stereo, rgbd, scene (3D), or missing"""
     paths: tuple[Path, ...]
     source: str = ""
     licence: str | None = None
 
     @property
     def uri(self) -> str:
-        return str(self.paths[0].parent if self.kind in ("images", "stereo") else self.paths[0])
+        return str(self.paths[0].parent if self.kind in ("images", "stereo", "rgbd") else self.paths[0])
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,8 @@ class Footage:
         if item.kind == "missing":
             why = ", or its name is not UTF-8 text: rename it" if "\ufffd" in item.uri else ""
             raise UnreadableError(_odd(item.paths[0]) or f"{item.uri}: no such file or folder{why}")
+        if item.kind == "scene":
+            raise UnreadableError(f"{item.uri}: {_WALK}")
         if item.kind in ("images", "stereo"):
             return Photos(item.paths, source=item.source, name=name, uri=item.uri, licence=item.licence, kind=item.kind)
         return Video(item.paths[0], source=item.source, name=name, licence=item.licence)
@@ -141,6 +145,31 @@ def find_footage(paths: Iterable[Path], list_file: Path | None = None) -> Footag
     `missing`, so that the rest of a long list is not lost. Two scenes of one name: the later one gets ~2, ~3 after it. What
     is given twice is one scene, the first.
     """
+    paths = list(paths)
+    for path in paths:
+        if _is_there(path) and _kind(path) == "scene" and not path.is_dir():
+            raise ConfigError(f"{path}: {_WALK}")
+    return _find(paths, list_file, images.EXTENSIONS | VIDEO_EXTENSIONS)
+
+
+def find_scenes(paths: Iterable[Path], list_file: Path | None = None) -> Footage:
+    """Every 3D scene in the files and folders given, and in a list of them; named and found as by `find_footage`.
+
+    Raises ConfigError for a file that is given and is none.
+    """
+    paths = list(paths)
+    for path in paths:
+        if _is_there(path) and not path.is_dir() and _kind(path) != "scene":
+            known = ", ".join(sorted(SCENE_EXTENSIONS))
+            raise ConfigError(f"{path}: not a 3D scene ({known}): videos and photos want another --recipe, as paper")
+    found = _find(paths, list_file, SCENE_EXTENSIONS)
+    if not found.inputs:
+        raise ConfigError(f"no 3D scenes found ({found.num_ignored} other files): give .glb, .gltf, .ply or .obj files")
+    return found
+
+
+def _find(paths: Iterable[Path], list_file: Path | None, extensions: frozenset[str]) -> Footage:
+    """Inputs of the kinds whose extensions are wanted."""
     found: list[Input] = []
     photos: list[Input] = []
     num_ignored = 0
@@ -152,7 +181,7 @@ def find_footage(paths: Iterable[Path], list_file: Path | None = None) -> Footag
         if odd := _odd(path):
             raise ConfigError(odd)
         if path.is_dir():
-            inputs, ignored = _in_folder(path)
+            inputs, ignored = _in_folder(path, extensions)
             found += inputs
             num_ignored += ignored
         elif _kind(path) == "images":
@@ -160,7 +189,7 @@ def find_footage(paths: Iterable[Path], list_file: Path | None = None) -> Footag
         else:
             found.append(_one_file(path, path.name))
     if list_file is not None:
-        inputs, singles, ignored = _in_list(list_file)
+        inputs, singles, ignored = _in_list(list_file, extensions)
         found += inputs
         photos += singles
         num_ignored += ignored
@@ -200,7 +229,8 @@ def _base_name(folder: Path) -> str:
 
 
 def _kind(path: Path) -> str:
-    return "images" if path.suffix.lower() in images.EXTENSIONS else "video"
+    extension = path.suffix.lower()
+    return "images" if extension in images.EXTENSIONS else "scene" if extension in SCENE_EXTENSIONS else "video"
 
 
 def _one_file(path: Path, name: str) -> Input:
@@ -223,21 +253,29 @@ def _together(photos: list[Input]) -> list[Input]:
     ]
 
 
-def _in_folder(root: Path) -> tuple[list[Input], int]:
+def _in_folder(root: Path, extensions: frozenset[str]) -> tuple[list[Input], int]:
     found, num_ignored = [], 0
     for folder, files in sorted(_walk(root), key=lambda entry: [natural_key(Path(p)) for p in entry[0].parts]):
         name = PurePath(_base_name(root), folder.relative_to(root)).as_posix()
         paths = sorted((folder / f for f in files if not f.startswith(".")), key=natural_key)
-        wanted = [p for p in paths if p.suffix.lower() in images.EXTENSIONS | VIDEO_EXTENSIONS and not _odd(p)]
+        wanted = [p for p in paths if p.suffix.lower() in extensions and not _odd(p)]
         num_ignored += len(paths) - len(wanted)
         readable = [p for p in wanted if _shown(p) == p]
         pictures = tuple(p for p in readable if _kind(p) == "images")
         if pictures:
             found.append(Input(name=name, kind="images", paths=pictures))
-        found += [_one_file(p, f"{name}/{p.name}") for p in readable if _kind(p) == "video"]
+        found += [_one_file(p, f"{name}/{p.name}") for p in readable if _kind(p) != "images"]
         for path in (_shown(p) for p in wanted if _shown(p) != p):
             found.append(Input(name=f"{_shown(Path(name))}/{path.name}", kind="missing", paths=(path,)))
     return found, num_ignored
+
+
+def folders_in(root: Path) -> Iterator[tuple[Path, str]]:
+    """A folder and all below it, with the names that scenes in them have. Raises ConfigError where it is none."""
+    if not root.is_dir():
+        raise ConfigError(f"{root}: no such folder")
+    for folder in sorted((folder for folder, _ in _walk(root)), key=lambda folder: [natural_key(Path(p)) for p in folder.parts]):
+        yield folder, PurePath(_base_name(root), folder.relative_to(root)).as_posix()
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
@@ -259,7 +297,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
             yield Path(folder), files
 
 
-def _in_list(list_file: Path) -> tuple[list[Input], list[Input], int]:
+def _in_list(list_file: Path, extensions: frozenset[str]) -> tuple[list[Input], list[Input], int]:
     """Scenes, photos that are named one by one, and the number of files ignored."""
     found: list[Input] = []
     photos: list[Input] = []
@@ -270,7 +308,7 @@ def _in_list(list_file: Path) -> tuple[list[Input], list[Input], int]:
         if not _is_there(path) or _odd(path):
             items = [Input(name=name, kind="missing", paths=(path,))]
         elif path.is_dir():
-            inputs, ignored = _in_folder(path)
+            inputs, ignored = _in_folder(path, extensions)
             name = _base_name(path) if name in ("", ".") else name
             items = [replace(i, name=f"{name}{i.name.removeprefix(_base_name(path))}") for i in inputs]
             num_ignored += ignored

@@ -92,7 +92,7 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         raise UnreadableError(f"{path}: the file is empty")
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:  # whatever its name says: phones name JPEGs .heic and the reverse
         return _read_heic(path)
-    if _is_cut_short(data):
+    if is_cut_short(data):
         raise UnreadableError(f"{path}: the picture is cut short")
     height, width = size_in_header(data)
     num_pixels = height * width or len(data) // 3  # a format whose header is not read here: at least a byte a sample
@@ -154,7 +154,7 @@ def size_in_header(data: bytes) -> tuple[int, int]:
     return 0, 0
 
 
-def _is_cut_short(data: bytes) -> bool:
+def is_cut_short(data: bytes) -> bool:
     """True where a JPEG or PNG lacks its end: decoders would fill the rest with grey and say nothing."""
     if data[:2] == b"\xff\xd8":
         scan = next((at for marker, at in _jpeg_segments(data) if marker == 0xDA), None)

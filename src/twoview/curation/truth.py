@@ -1,0 +1,73 @@
+"""Overlap as it is: what share of each picture the other one shows, by depth and pose."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int16, UInt8
+
+from ..errors import ConfigError
+from ..geometry import GRID, look_up, majority, patch_of, share_seen, unique_targets
+from ..schema import OCCLUDED, OUTSIDE, UNKNOWN, Geometry, Match, View
+
+PATCHES = 14
+"""Rows and columns of patches; each holds a square of the lattice's points."""
+_PER_PATCH = GRID // PATCHES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truth:
+    """Exact overlap of pictures that come with depth and pose: rendered views, RGB-D footage. Pixels do not count."""
+
+    name = "truth@1"
+
+    def describe(self, image: UInt8[np.ndarray, "h w 3"], /) -> Geometry:
+        """Raises ConfigError: pixels are not enough."""
+        raise ConfigError("the estimator truth needs depth and pose: give a 3D scene or an RGB-D folder, or another --recipe")
+
+    def describe_view(self, view: View, /) -> Geometry:
+        """The view's depth, pose and intrinsics. Raises ConfigError where they are not known."""
+        return view.geometry or self.describe(view.image)
+
+    def measure(self, a: Geometry, b: Geometry, /) -> Match:
+        """Overlap in both directions and patch correspondences; see schema.Match.
+
+        A patch goes where most of its points go; where most have no counterpart, it reads what befell most of those. `points` has
+        at most one for each patch.
+        """
+        (fate_ab, u, v), (fate_ba, u_back, v_back) = look_up(a, b), look_up(b, a)
+        share_ab, share_ba = share_seen(fate_ab), share_seen(fate_ba)
+        if share_ab is None or share_ba is None:
+            return Match(found=False, failure="no_depth")
+        return Match(
+            found=True,
+            overlap_ab=share_ab,
+            overlap_ba=share_ba,
+            patches=np.stack([_patches(fate_ab, u, v, b), _patches(fate_ba, u_back, v_back, a)]),
+            patch_grid=(PATCHES, PATCHES),
+            points=_points(fate_ab, u, v, b),
+        )
+
+
+def _own() -> np.ndarray:
+    """The patch of each point of the lattice."""
+    row, column = np.divmod(np.arange(GRID * GRID), GRID)
+    return row // _PER_PATCH * PATCHES + column // _PER_PATCH
+
+
+def _patches(fate: Int16[np.ndarray, " g"], u: np.ndarray, v: np.ndarray, other: Geometry) -> Int16[np.ndarray, " p"]:
+    nowhere, own = PATCHES * PATCHES, _own()
+    target = np.where(fate == 0, patch_of(u, v, other.depth_m.shape, (PATCHES, PATCHES)), nowhere)
+    patches = unique_targets(majority(own, target, nowhere))
+    labels = np.array([OUTSIDE, OCCLUDED, UNKNOWN], np.int16)
+    lost = np.stack([np.bincount(own[fate == label], minlength=nowhere) for label in labels])
+    return np.where(patches == OUTSIDE, labels[lost.argmax(0)], patches).astype(np.int16)
+
+
+def _points(fate: Int16[np.ndarray, " g"], u: np.ndarray, v: np.ndarray, other: Geometry) -> Float32[np.ndarray, "n 4"]:
+    """Shared points, one of the middle of each patch, in [0, 1]."""
+    row, column = np.divmod(np.arange(GRID * GRID), GRID)
+    middle = _PER_PATCH // 2
+    chosen = (fate == 0) & (row % _PER_PATCH == middle) & (column % _PER_PATCH == middle)
+    height, width = other.depth_m.shape
+    here = [(column[chosen] + 0.5) / GRID, (row[chosen] + 0.5) / GRID]
+    return np.stack([*here, (u[chosen] + 0.5) / width, (v[chosen] + 0.5) / height], axis=1).astype(np.float32)
