@@ -65,7 +65,7 @@ def refused(path: Path, checked: bool = False) -> str:
 def test_a_square(made: Made, path: Path) -> None:
     made.node(mesh=made.mesh())
     mesh = read(made, path)
-    assert (mesh.name, mesh.num_triangles, mesh.textures) == ("scene", 2, ())
+    assert (mesh.name, mesh.num_triangles, mesh.textures) == (str(path), 2, ())
     part = mesh.parts[0]
     np.testing.assert_array_equal(part.positions, CORNERS)
     np.testing.assert_array_equal(part.triangles, [[0, 1, 2], [0, 2, 3]])

@@ -1,6 +1,7 @@
 """Walks through 3D scenes: drawn from the seed alone, spread, curated with depth and pose; and scenes that are none."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from itertools import combinations
@@ -174,6 +175,25 @@ def test_pairs_with_depth_and_pose(walked: Path, flat: Path) -> None:
     assert main(["audit", str(walked)]) == 0
 
 
+def test_the_page_renders_refused_views_again(walked: Path, flat: Path, tmp_path: Path) -> None:
+    """The very views: whatever name the scene had in its run; and none of a scene that is another one now."""
+    from twoview.report.gallery import FootageAgain
+
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    shutil.copy(flat, scenes)
+    assert curate([scenes], tmp_path / "pairs", flags=(*WALK[:3], "2")) in (0, 4)
+    config = json.loads((tmp_path / "pairs" / "config.json").read_text())
+    refused = next(row for row in read_manifest(tmp_path / "pairs").to_pylist() if "overlap_low" in row["reasons"])
+    again = FootageAgain(tmp_path / "pairs", config, 60.0)
+    assert again.card(refused).a.startswith("data:image/jpeg")
+    scene = again._open["scene", "scenes/flat.glb"]
+    same = Walk(flat, Walks(samples=2), name="scenes/flat.glb")
+    np.testing.assert_array_equal(scene[refused["frame_index_a"]].image, same[refused["frame_index_a"]].image)
+    (scenes / "flat.glb").write_bytes(room(9.0))
+    assert "is not, or not just, what was curated" in FootageAgain(tmp_path / "pairs", config, 60.0).card(refused).why
+
+
 @pytest.mark.slow
 def test_the_same_bytes_with_two_workers_and_after_a_stop(walked: Path, flat: Path, tmp_path: Path) -> None:
     done = run("curate", flat, "--out", tmp_path / "two", *WALK, "--workers", 2)
@@ -273,7 +293,7 @@ def test_one_bad_scene_does_not_lose_the_others(flat: Path, tmp_path: Path, caps
     assert curate([scenes], tmp_path / "pairs", flags=(*WALK[:3], "2")) == 3
     said = capsys.readouterr()
     assert "cut.glb: cut short" in said.err + said.out
-    assert "walls: no floor to walk on" in said.err + said.out
+    assert "walls.glb: no floor to walk on" in said.err + said.out
     status = {s["scene"]: s["status"] for s in read_scenes(tmp_path / "pairs").to_pylist()}
     assert status == {"scenes/good.glb": "ok", "scenes/cut.glb": "unreadable", "scenes/walls.glb": "unreadable"}
     assert any(row["kept"] for row in read_manifest(tmp_path / "pairs").to_pylist())

@@ -202,7 +202,10 @@ def _advice(summary: "Summary", config: "CurateConfig") -> str:
         "overlap_low": ("they share too little", {"frames closer together": closer, "a lower band": "--overlap 0.3:0.7"}),
         "unreadable": ("see the errors above", {}),
         "low_sharpness": ("they are blurred or bare", {"a lower bound": f"--min-sharpness {config.min_sharpness / 4:g}"}),
-        "small_floor": ("no floor is as large as a walk asks for", {"smaller ones": "--source.min-island-radius-m 2"}),
+        "small_floor": (
+            "no floor is as large as a walk asks for",
+            {"smaller ones": "--source.min-island-radius-m 2", "another axis": "--source.up z"},
+        ),
         "near_another": ("the walks stand where others have stood", {"another draw": "--seed 1"}),
         "user_filter": ("see your own filters", {}),
     }.get(reason, ("they do not match", {"frames closer together": closer, "every frame": every}))

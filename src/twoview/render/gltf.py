@@ -68,7 +68,7 @@ def read_gltf(path: Path, linearise: bool = False) -> Mesh:
     parts = [part for part in parts if len(part.triangles)]
     if not parts:
         gltf.refuse("no triangles in it", "give a scene with surfaces")
-    return Mesh(name=path.stem, parts=tuple(parts), textures=tuple(textures.found))
+    return Mesh(name=str(path), parts=tuple(parts), textures=tuple(textures.found))
 
 
 # ------------------------------------------------------------------------------------------------------------ nodes

@@ -115,7 +115,7 @@ def _mesh(path: Path, parts: list[Part], textures: list[Texture]) -> Mesh:
     parts = [part for part in map(tidy, parts) if len(part.triangles)]
     if not parts:
         raise UnreadableError(f"{path}: no triangles in it (give a scene with surfaces)")
-    return Mesh(name=path.stem, parts=tuple(parts), textures=tuple(textures))
+    return Mesh(name=str(path), parts=tuple(parts), textures=tuple(textures))
 
 
 def _part(path: Path, geometry: Any) -> Part:

@@ -76,7 +76,7 @@ class Navigation:
         kept = away_from(links, lost, math.ceil(agent.radius_m / cell_m - 1e-6))
         kept = in_large_islands(links, kept, round(MIN_ISLAND_M2 / cell_m**2))
         if not kept.any():
-            raise UnreadableError(f"{mesh.name}: no floor to walk on (say which axis points up; floors have to face up)")
+            raise UnreadableError(f"{mesh.name}: no floor to walk on (is --source.up right? floors have to face up)")
         columns, tops, neighbours = places.columns[kept], places.tops[kept], links_among(links, kept)
         nodes = grid.points(columns, tops)
         islands, radii = by_radius(nodes, components(neighbours))

@@ -17,11 +17,12 @@ from jaxtyping import UInt8
 
 from ..curation.curate import picture
 from ..dataset import decode
-from ..errors import UnreadableError
+from ..errors import ConfigError, TwoviewError
 from ..plan import read_plan
 from ..schema import Scene
 from ..shards import read_sample, read_scenes
-from ..sources.footage import find_footage
+from ..sources.footage import find_footage, find_scenes
+from ..sources.scene import Walk, Walks
 from .figures import codes_of, spread_evenly
 
 NUM_KEPT, NUM_REFUSED = 24, 24
@@ -140,7 +141,7 @@ class FootageAgain:
             return Card(row=row, why=scene)
         try:
             a, b = (self._cut(scene[row[f"frame_index_{view}"]].image) for view in "ab")
-        except (UnreadableError, IndexError) as error:
+        except (TwoviewError, IndexError) as error:
             return Card(row=row, why=str(error))
         return Card(row=row, a=_encoded(a), b=_encoded(b))
 
@@ -151,17 +152,29 @@ class FootageAgain:
         """The scene, if its footage is where it was, with the bytes that it had; else what to do."""
         info = self._inputs.get((source, scene))
         again = "To look at refused pairs, curate with --store 0:1"
-        if info is None or info["kind"] not in ("video", "images"):
+        if info is None or info["kind"] not in ("video", "images", "scene"):
             return f"its pictures are not stored. {again}"
         path = Path(info["uri"])
         if not path.exists():
             return f"its footage is not at {path} from here. Run audit where curate ran. {again}"
-        footage = find_footage([path])
-        same: Callable[[str], bool] = lambda n: footage.inputs[n].uri == info["uri"]  # noqa: E731
-        for name in filter(same, footage.names()):
-            if footage.fingerprint(name)[0] == self._fingerprints.get(scene):
-                try:
-                    return footage.open(name)
-                except UnreadableError as error:
-                    return str(error)
+        try:
+            footage = (find_scenes if info["kind"] == "scene" else find_footage)([path])
+            same: Callable[[str], bool] = lambda n: footage.inputs[n].uri == info["uri"]  # noqa: E731
+            for name in filter(same, footage.names()):
+                if footage.fingerprint(name)[0] == self._fingerprints.get(scene):
+                    return self._walk(path, scene) if info["kind"] == "scene" else footage.open(name)
+        except TwoviewError as error:
+            return str(error)
         return f"what is at {path} is not, or not just, what was curated. {again}"
+
+    def _walk(self, path: Path, scene: str) -> Walk:
+        """The walks through a 3D scene, as they were configured: its views are rendered again."""
+        known = dict(self._settings.get("source") or {})
+        if known.pop("type", "") != f"{Walks.__module__}:{Walks.__qualname__}":
+            raise ConfigError("its pictures were rendered by a source that is not known here")
+        run = {name: known.pop(name) for name in ("size_px", "seed")}
+        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
+        walks = Walks(**fields)
+        for name, value in run.items():
+            object.__setattr__(walks, name, value)
+        return Walk(path, walks, name=scene)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from ..errors import ConfigError
+from ..errors import ConfigError, UnreadableError
 from ..render.backends import Backend, open_renderer
 from ..render.camera import Camera, Rendering, look
 from ..render.load import Up, check_mesh, load_mesh
@@ -149,6 +149,8 @@ class Walk:
     def __getitem__(self, index: int) -> Frame:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.name} has frames 0 to {len(self) - 1}, not {index}")
+        if self._laid_out().refusal[index // self._views_per_sample] == "small_floor":
+            raise UnreadableError(f"{self.path}: no floor reaches {self.walks.min_island_radius_m:g} m around its middle")
         seen = self.rendered(index)
         geometry = Geometry(depth_m=seen.depth_m, pose=self.pose(index), intrinsics=self.camera.intrinsics)
         return Frame(id=f"{self.source}/{self.name}/{index:06d}", image=seen.image, geometry=geometry)
