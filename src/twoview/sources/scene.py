@@ -110,7 +110,7 @@ class WalkedScenes(Footage):
 class Walk:
     """The walks through one scene. Frame (sample * stations + station) * headings + heading is a view from a station.
 
-    The scene is read when `load` is called; before that its length and all candidates are known.
+    The scene is read when `load` is called; before that its length is known, and about how many candidates it has.
     """
 
     times_s = None
@@ -198,15 +198,13 @@ class Walk:
                 yield Group(tuple(pairs))
 
     def _facing(self, sample: int, one: int, other: int) -> Iterator[tuple[int, int]]:
-        """Headings of two stations that differ by less than a field of view; before the walk is known, all."""
-        around = self.walks.num_headings
+        """Headings of two stations that differ by less than a field of view; before the walk is known, as many as it will have."""
+        around, turn = self.walks.num_headings, 360 / self.walks.num_headings
+        heading = 60.0 * np.arange(self.walks.num_stations) if self.routes is None else self.routes.heading_deg[sample]
         for i in range(around):
             for j in range(around):
-                if self.routes is None:
-                    yield i, j
-                    continue
-                a, b = (self.routes.heading_deg[sample, s] + t * 360 / around for s, t in ((one, i), (other, j)))
-                if abs((a - b + 180) % 360 - 180) < self.walks.hfov_deg:
+                apart = heading[one] + i * turn - heading[other] - j * turn
+                if abs((apart + 180) % 360 - 180) < self.walks.hfov_deg:
                     yield i, j
 
 
