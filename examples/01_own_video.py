@@ -13,6 +13,7 @@ import twoview
 from twoview.curation.crew import Crew
 from twoview.curation.engine import prepare, run
 from twoview.curation.propose import EverySeconds
+from twoview.errors import TwoviewError
 from twoview.recipes import paper
 
 
@@ -47,4 +48,8 @@ def patches(image: np.ndarray, grid: list[int]) -> np.ndarray:
 if __name__ == "__main__":  # workers start afresh and import this file
     if len(sys.argv) != 3:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    try:
+        main(Path(sys.argv[1]), Path(sys.argv[2]))
+    except TwoviewError as error:  # what it says is one line: what, where, and what to do
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -175,7 +175,8 @@ def test_summary_counts_what_the_manifest_holds(footage: list[Path], tmp_path: P
 @pytest.mark.slow
 def test_demo(tmp_path: Path) -> None:
     done = twoview("demo", "flat", "--workers", 2, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert all(" measured, " in line for line in done.stderr.splitlines())  # how far it is, where that takes long
     command = next(line for line in done.stdout.splitlines() if line.startswith("$ twoview "))
     assert main(["audit", str(tmp_path / "flat" / "pairs")]) == 0
     kept = read_manifest(tmp_path / "flat" / "pairs")["kept"].to_pylist().count(True)

@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import twoview
+from twoview.audit import dataset_plan, summarise
+from twoview.cli import main
 from twoview.dataset import all_rows, split_name
 from twoview.errors import BrokenDatasetError, ConfigError
+from twoview.report import write_report
 from twoview.schema import Row
 from twoview.shards import read_manifest, row_from_json, sample_json
 
@@ -115,9 +119,77 @@ def test_what_is_not_there(selected: Path, tmp_path: Path) -> None:
     (selected / "selections" / "some.parquet").write_bytes(b"PAR1")
     with pytest.raises(BrokenDatasetError, match=r"some\.parquet: cannot be read"):
         twoview.open(selected, "some")
+    assert main(["select", str(selected), "--name", "some"]) == 1  # what is damaged is not written over
+    (selected / "selections" / "some.parquet").unlink()
+    assert main(["select", str(selected), "--name", "some"]) == 0
     pq.write_table(pa.table({"key": ["0123456789abcdef"]}), selected / "selections" / "some.parquet")
     with pytest.raises(BrokenDatasetError, match="1 of its 1 pairs are not stored there"):
         twoview.open(selected, "some")
+
+
+def test_a_damaged_selection_says_what_helps(selected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And what it says helps."""
+    path = selected / "selections" / "some.parquet"
+    key, num_kept = twoview.open(selected, "some").keys[0].as_py(), len(twoview.open(selected))
+    commands = [
+        ["audit", f"{selected}@some"],
+        ["export", f"{selected}@some", str(tmp_path / "out"), "--to", "mimic"],
+        ["select", f"{selected}@some", "--name", "more"],
+        ["select", str(selected), "--name", "some"],
+    ]
+    for column, words in (
+        ({"key": pa.array([1, 2])}, "its keys are int64, not strings"),
+        ({"key": pa.array([[key]])}, "its keys are list<element: string>, not strings"),
+        ({"key": pa.array([key.encode()])}, "its keys are binary, not strings"),
+        ({"pair_id": pa.array([key])}, "it has no column key"),
+        ({"key": pa.array([key, key])}, "1 of its 2 lines name a pair that stands above already"),
+    ):
+        pq.write_table(pa.table(column), path)
+        for command in commands:
+            assert main(command) == 1
+            said = capsys.readouterr().err
+            assert said == f"twoview: {path}: cannot be read ({words}): remove it, then select it again\n"
+        path.unlink()  # as it says
+        assert main(commands[-1]) == 0
+        assert len(twoview.open(selected, "some")) == num_kept
+        capsys.readouterr()
+    for damaged in (b"PAR1", b"", path.read_bytes()[:-9]):
+        path.write_bytes(damaged)
+        for command in commands:
+            assert main(command) == 1
+            said = capsys.readouterr().err
+            assert re.fullmatch(f"twoview: {path}: cannot be read \\(.+\\): remove it, then select it again\n", said)
+    path.unlink()
+    assert main(commands[-1]) == 0
+    assert main(["audit", f"{selected}@some"]) == 0
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_keys_that_others_wrote(kind: pa.DataType, selected: Path) -> None:
+    """Polars has large strings, pandas categories."""
+    keys = twoview.open(selected, "some").keys
+    pq.write_table(pa.table({"key": keys.cast(kind), "more": [1] * len(keys)}), selected / "selections" / "other.parquet")
+    assert twoview.open(selected, "other").keys.equals(keys)
+
+
+def test_an_empty_name_is_no_name(selected: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As from DIR@$NAME with nothing in it: never the whole dataset."""
+    words = r"wide@: no such selection \(some\); twoview select makes one"
+    for opened in (lambda: twoview.open(f"{selected}@"), lambda: twoview.open(selected, selection="")):
+        with pytest.raises(ConfigError, match=words):
+            opened()
+    with pytest.raises(ConfigError, match=words):
+        summarise(selected, dataset_plan(selected), selection="")
+    with pytest.raises(ConfigError, match=words):
+        write_report(selected, "")
+    for command in (
+        ["export", f"{selected}@", str(tmp_path / "out"), "--to", "mimic"],
+        ["audit", f"{selected}@"],
+        ["select", f"{selected}@", "--name", "x"],
+    ):
+        assert main(command) == 2
+        assert re.fullmatch(f"twoview: .*{words}\n", capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_an_at_sign_is_a_folder(tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ def test_own_video(walk: Path, tmp_path: Path) -> None:
     assert there < elsewhere / 2
 
 
+def test_own_video_that_is_none(tmp_path: Path) -> None:
+    """One line and the exit code of what was raised."""
+    script = [sys.executable, str(EXAMPLES / "01_own_video.py"), str(tmp_path / "nofile.mp4"), str(tmp_path / "pairs")]
+    done = subprocess.run(script, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{tmp_path / 'nofile.mp4'}: no such file or folder")
+    assert done.stderr.count("\n") == 1
+
+
 def test_own_estimator(walk: Path, tmp_path: Path) -> None:
     """With two workers, which import the file on their own; the class's field is a flag."""
     flags = ["--recipe", "02_own_estimator:orb", "--estimator.num-features", "1500", "--workers", "2"]

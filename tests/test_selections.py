@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -117,12 +118,48 @@ def test_sql_and_band_together(pairs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "where", ["overlap >", "no_such_column = 1", "group = 'one'", "overlap > 0.5; drop table x", "overlap = 'x'"]
+    ("where", "words"),
+    [
+        ("overlap >", r'syntax error at .* \(write "group" in quotes\)'),
+        ("group = 'one'", r'syntax error at or near "=" \(write "group" in quotes\)'),
+        ("overlap > 0.5; drop table x", "Parser Error"),
+        ("overlap = 'x'", "Could not convert string 'x' to DOUBLE"),
+        ("no_such(overlap)", "no_such does not exist"),
+        ("no_such_column = 1", r'"no_such_column" not found .*\(columns: key, pair_id, .*; write words as \'word\'\)'),
+        ("scene = walk", r'"walk" not found .*\(columns: key, pair_id, '),
+    ],
 )
-def test_sql_that_does_not_run_is_one_clear_line(where: str, pairs: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--where .*columns: key, pair_id") as error:
+def test_sql_that_does_not_run_is_one_clear_line(where: str, words: str, pairs: Path) -> None:
+    """All columns are named where one was not found, and only there."""
+    with pytest.raises(ConfigError, match=rf"--where .*{words}") as error:
         select(pairs, SelectConfig(where=where))
     assert "\n" not in str(error.value)
+    assert ("pair_id" in str(error.value)) == ("columns" in words)
+
+
+@pytest.mark.parametrize(
+    "source", ["'{}.csv'", "read_csv('{}.csv')", "read_text('{}.csv')", "'{}.parquet'", "read_parquet('{}.parquet')", "glob('{}*')"]
+)
+def test_sql_reads_no_other_file(source: str, pairs: Path, tmp_path: Path) -> None:
+    table = pa.table({"key": [key_of("mine/scene/000000-000001")]})
+    pq.write_table(table, tmp_path / "secret.parquet")
+    (tmp_path / "secret.csv").write_text(f"key\n{table['key'][0]}\n")
+    with pytest.raises(ConfigError, match=r"--where .*disabled"):
+        select(pairs, SelectConfig(where=f"exists (select * from {source.format(tmp_path / 'secret')})"))
+
+
+def test_sql_sees_no_variable_of_ours(pairs: Path) -> None:
+    with pytest.raises(ConfigError, match="pairs does not exist"):
+        select(pairs, SelectConfig(where="exists (select * from pairs)"))
+
+
+def test_sql_over_parts_of_an_earlier_version(pairs: Path) -> None:
+    """The first lacks a column, and what it lacks is null."""
+    path = pairs / "manifest" / "part-000000.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["scale", "sha256_a"]), path)
+    assert ids(pairs, SelectConfig(where="scale is null")) == [0, 1, 8]
+    shutil.move(pairs, pairs.with_name("p[a]*rs"))  # nor is the name of the folder a pattern
+    assert ids(pairs.with_name("p[a]*rs"), SelectConfig(where="frame_index_a = 8")) == [8]
 
 
 def many(tmp_path: Path) -> Path:

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 from dataclasses import fields, replace
 from pathlib import Path
@@ -283,3 +284,18 @@ def test_any_reader_of_parquet_reads_the_manifest(dataset: Path) -> None:
     file = pq.ParquetFile(dataset / "manifest" / "part-000000.parquet")
     assert file.metadata.row_group(0).column(0).compression == "ZSTD"
     assert file.schema_arrow.names == [f.name for f in fields(Row)]
+
+
+def test_parts_of_an_earlier_version_lack_columns(wide: Path, tmp_path: Path) -> None:
+    """They read as null, whole or by column, and beside parts that have them."""
+    out = tmp_path / "old"
+    shutil.copytree(wide, out)
+    path = part_paths(out, 0)[2]
+    pq.write_table(pq.read_table(path).drop_columns(["pose_a", "true_overlap_ab"]), path)
+    assert read_manifest(out).schema.names == read_manifest(wide).schema.names
+    assert read_manifest(out)["key"].equals(read_manifest(wide)["key"])
+    for columns in (["pose_a"], ["true_overlap_ab", "key"]):
+        table = read_manifest(out, columns=columns)
+        assert table.column_names == columns
+        assert len(table) == len(read_manifest(wide))
+        assert not any(table[columns[0]].is_valid().to_pylist())

@@ -12,7 +12,17 @@ from .dataset import all_rows, check_dataset
 from .errors import BrokenDatasetError
 from .plan import Plan, read_plan
 from .schema import Row
-from .shards import SAMPLE_PARTS, finished_parts, part_paths, read_manifest, read_sample, read_scenes, sample_json, shard_sha256
+from .shards import (
+    DEPTH_PARTS,
+    SAMPLE_PARTS,
+    finished_parts,
+    part_paths,
+    read_manifest,
+    read_sample,
+    read_scenes,
+    sample_json,
+    shard_sha256,
+)
 
 NUM_BINS = 20
 
@@ -51,7 +61,7 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
     wanted = tuple(range(plan.num_parts)) if parts is None else parts
     finished = sorted(set(finished_parts(out)) & set(wanted))
     columns = ["kept", "stored", "reasons", "overlap"]
-    rows = all_rows(out, selection, columns) if selection else read_manifest(out, finished, columns)
+    rows = read_manifest(out, finished, columns) if selection is None else all_rows(out, selection, columns)
     scenes = read_scenes(out, finished)
     reasons = Counter(r for refused in rows["reasons"].to_pylist() for r in refused)
     overlap, kept = rows["overlap"].to_numpy(), rows["kept"].to_numpy()  # NaN where unmeasured
@@ -122,7 +132,7 @@ def _sample_faults(out: Path, rows: list[dict]) -> list[str]:
         except (OSError, BrokenDatasetError, tarfile.TarError) as error:
             found.append(f"{row['pair_id']}: {error}")
             continue
-        if tuple(files) != SAMPLE_PARTS:
+        if tuple(name for name in files if name not in DEPTH_PARTS) != SAMPLE_PARTS:
             found.append(f"{row['pair_id']}: its sample holds {', '.join(files) or 'nothing'}")
             continue
         for view in "ab":

@@ -30,6 +30,9 @@ class PairSample:
     """Matched x, y in a and x, y in b, in [0, 1] from the left and top edge."""
     row: Row
     """The manifest's line."""
+    depth_a_m: Float32[np.ndarray, "h w"] | None = None
+    """Along the optical axis, 0 where it is unknown; None where nobody knows depth. Poses and intrinsics are in the row."""
+    depth_b_m: Float32[np.ndarray, "h2 w2"] | None = None
 
     def __repr__(self) -> str:
         (height, width), overlap = self.a.shape[:2], self.row.overlap
@@ -68,10 +71,12 @@ class Dataset(Sequence[PairSample]):
             patches=np.load(io.BytesIO(files["patches.npy"]), allow_pickle=False),
             points=np.load(io.BytesIO(files["points.npy"]), allow_pickle=False),
             row=row_from_json(files["json"], *self.place(index)),
+            depth_a_m=decode_depth(files["a.depth.png"]) if "a.depth.png" in files else None,
+            depth_b_m=decode_depth(files["b.depth.png"]) if "b.depth.png" in files else None,
         )
 
     def files(self, index: int) -> dict[str, bytes]:
-        """The files of one sample as they lie in the tar, by extension: a.jpg, b.jpg, patches.npy, points.npy, json."""
+        """The files of one sample as they lie in the tar, by extension: a.jpg, b.jpg, patches.npy, ..., json."""
         return read_sample(self.path, *self.place(index))
 
     def place(self, index: int) -> tuple[str, int, int]:
@@ -92,7 +97,8 @@ class Dataset(Sequence[PairSample]):
         return table if columns is None else table.select(columns)
 
     def __repr__(self) -> str:
-        return f"twoview.open({f'{self.path}@{self.selection}' if self.selection else str(self.path)!r}): {len(self):,} pairs"
+        named = str(self.path) if self.selection is None else f"{self.path}@{self.selection}"
+        return f"twoview.open({named!r}): {len(self):,} pairs"
 
 
 def open_dataset(path: Path | str, selection: str | None = None) -> Dataset:
@@ -103,8 +109,10 @@ def open_dataset(path: Path | str, selection: str | None = None) -> Dataset:
     folder, named = split_name(path) if selection is None else (Path(path), selection)
     check_dataset(folder)
     rows = read_manifest(folder, columns=["key", "kept", "stored", "shard", "offset", "size"])
-    rows = rows.filter(rows["stored"] if named else pc.and_(rows["kept"], rows["stored"]))  # pyright: ignore[reportAttributeAccessIssue]
-    if named:
+    if named is None:
+        rows = rows.filter(pc.and_(rows["kept"], rows["stored"]))  # pyright: ignore[reportAttributeAccessIssue]
+    else:
+        rows = rows.filter(rows["stored"])
         rows = rows.filter(chosen(rows["key"], selection_keys(folder, named), folder, named))
     shard = rows["shard"].combine_chunks().dictionary_encode()
     columns = [shard.indices, rows["offset"].combine_chunks(), rows["size"].combine_chunks()]
@@ -141,6 +149,16 @@ def decode(jpeg: bytes) -> UInt8[np.ndarray, "h w 3"]:
     return image
 
 
+def decode_depth(png: bytes) -> Float32[np.ndarray, "h w"]:
+    """Metres of a stored depth picture."""
+    import cv2
+
+    depth_mm = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    if depth_mm is None or depth_mm.dtype != np.uint16:
+        raise BrokenDatasetError("a stored depth picture cannot be decoded: twoview audit DIR names it")
+    return depth_mm / np.float32(1000)
+
+
 def split_name(text: Path | str) -> tuple[Path, str | None]:
     """Folder and selection of DIR or DIR@NAME."""
     folder, at, name = str(text).rpartition("@")
@@ -166,9 +184,24 @@ def selection_keys(folder: Path, name: str) -> pa.ChunkedArray:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.parquet"))) or "none yet"
         raise ConfigError(f"{folder}@{name}: no such selection ({known}); twoview select makes one")
     try:
-        return pq.read_table(path, columns=["key"])["key"]
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BrokenDatasetError(f"{path}: cannot be read ({str(error).splitlines()[0]}): make it again") from None
+        return _keys_in(pq.read_table(path))
+    except (OSError, pa.ArrowException, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise BrokenDatasetError(f"{path}: cannot be read ({reason}): remove it, then select it again") from None
+
+
+def _keys_in(table: pa.Table) -> pa.ChunkedArray:
+    """Raises ValueError where the column `key` is not what a selection has: strings, each once."""
+    if "key" not in table.column_names:
+        raise ValueError("it has no column key")
+    kind = table.schema.field("key").type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise ValueError(f"its keys are {kind}, not strings")
+    keys = table["key"].cast(pa.string())
+    if twice := len(keys) - len(keys.unique()):
+        raise ValueError(f"{twice:,} of its {len(keys):,} lines name a pair that stands above already")
+    return keys
 
 
 def chosen(keys: pa.ChunkedArray, wanted: pa.ChunkedArray, folder: Path, name: str) -> pa.ChunkedArray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from .dataset import check_dataset, chosen, selection_keys, selection_path
@@ -134,16 +135,23 @@ def _keys_where(folder: Path, where: str) -> pa.Array:
     files = [str(part_paths(folder, part)[2]) for part in finished_parts(folder)]
     if not files:
         return pa.array([], pa.string())
-    with duckdb.connect(config={"autoinstall_known_extensions": "false"}) as database:
-        pairs = database.read_parquet(files, union_by_name=True)
+    schema = pa.unify_schemas([pq.read_schema(file).remove_metadata() for file in files])  # parts of earlier versions have fewer
+    # what the condition names is a column, and no file or variable of anybody
+    with duckdb.connect(config={"enable_external_access": False, "python_enable_replacements": False}) as database:
+        pairs = database.from_arrow(pads.dataset(files, schema=schema, format="parquet"))
         try:
             found = pairs.filter(where).project("key").fetchall()
         except duckdb.Error as error:
-            words = str(error).split("\n")[0]
-            raise ConfigError(
-                f"--where {where}: {words} (columns: {', '.join(pairs.columns)}; write \"group\" in quotes, and words as 'word')"
-            ) from None
+            raise ConfigError(f"--where {where}: {_hinted(str(error), schema.names)}") from None
     return pa.array([key for (key,) in found], pa.string())
+
+
+def _hinted(error: str, columns: list[str]) -> str:
+    """The first line of what DuckDB says, and what may help."""
+    words = error.split("\n")[0]
+    if words.startswith("Binder Error: Referenced column"):
+        return f"{words} (columns: {', '.join(columns)}; write words as 'word')"
+    return f'{words} (write "group" in quotes)' if words.startswith("Parser Error") else words
 
 
 def write_selection(folder: Path, name: str, selected: Selected, config: SelectConfig, within: str | None) -> Path:

@@ -301,19 +301,19 @@ def read_scenes(out: Path, parts: Iterable[int] | None = None) -> pa.Table:
 
 
 def _read_tables(out: Path, which: int, schema: pa.Schema, parts: Iterable[int] | None, columns: list[str] | None) -> pa.Table:
-    tables = []
+    """Columns that a part lacks, because an earlier version wrote it, are null."""
+    tables = [schema.empty_table().select(columns or schema.names)]
     for part in finished_parts(out) if parts is None else parts:
         path = part_paths(out, part)[which]
         try:
-            tables.append(pq.read_table(path, columns=columns).replace_schema_metadata())
+            there = columns and [name for name in columns if name in pq.read_schema(path).names]
+            tables.append(pq.read_table(path, columns=there).replace_schema_metadata())
         except (OSError, pa.ArrowInvalid) as error:
             reason = str(error).splitlines()[0]
             raise BrokenDatasetError(
                 f"{path}: cannot be read ({reason}). Remove it and run curate again: the part is made anew"
             ) from None
-    empty = schema.empty_table()
-    # parts that an earlier version wrote may lack columns of today
-    return pa.concat_tables(tables, promote_options="default") if tables else (empty.select(columns) if columns else empty)
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def read_bytes(out: Path, shard: str, offset: int, size: int) -> bytes:

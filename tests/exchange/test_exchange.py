@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -78,10 +79,27 @@ def test_mimic_there_and_back(pairs: Dataset, tmp_path: Path) -> None:
         assert np.array_equal(new.a, old.a)
         assert np.array_equal(new.b, old.b)
         assert smaller_direction(new.patches) == smaller_direction(old.patches)
-        assert new.row.overlap == new.row.overlap_ab == new.row.overlap_ba == pytest.approx(old.row.overlap)
+        assert new.row.overlap == new.row.overlap_ab == pytest.approx(old.row.overlap)
+        assert new.row.overlap_ba is None  # the layout holds one direction
+        assert set(np.unique(new.patches[1])) <= {-3, *range(196)}
         assert (new.row.estimator, new.row.patch_grid, new.row.found) == ("mimic", [14, 14], True)
     assert jpegs(back) == jpegs(pairs)
     assert faults(tmp_path / "back", dataset_plan(tmp_path / "back")) == []
+
+
+def test_one_direction_is_enough_for_every_reader(pairs: Dataset, tmp_path: Path) -> None:
+    """overlap_ba is null in what an import wrote."""
+    export(pairs, "mimic", tmp_path / "mimic")
+    import_pairs(tmp_path / "mimic", "mimic", tmp_path / "back")
+    assert set(read_manifest(tmp_path / "back")["overlap_ba"].to_pylist()) == {None}
+    assert main(["select", str(tmp_path / "back"), "--name", "some", "--overlap", "0.7:0.75", "--where", "overlap_ba is null"]) == 0
+    for name in ("back", "back@some"):
+        assert main(["audit", str(tmp_path / name)]) == 0
+    export(twoview.open(tmp_path / "back"), "mimic", tmp_path / "again")
+    files = files_of(tmp_path / "again")
+    assert {k: v for k, v in files.items() if k != "export.json"} == {
+        k: v for k, v in files_of(tmp_path / "mimic").items() if k != "export.json"
+    }
 
 
 def test_the_smaller_direction_counts() -> None:
@@ -192,8 +210,8 @@ def test_tars_end_with_the_sample_that_fills_them(monkeypatch: pytest.MonkeyPatc
 # ------------------------------------------------------------------------------------------------------ names and choice
 
 
-def made(out: Path, scenes: list[str], picture: bytes) -> Dataset:
-    """A dataset of one stored pair a scene."""
+def made(out: Path, scenes: list[str], picture: bytes, depth: bytes | None = None, **more: Any) -> Dataset:
+    """A dataset of one stored pair a scene. more: of its row."""
     for folder in ("shards", "scenes", "manifest"):
         (out / folder).mkdir(parents=True)
     piece = Slice(
@@ -231,7 +249,7 @@ def made(out: Path, scenes: list[str], picture: bytes) -> Dataset:
                 sha256_b="same",
             )
             patches = np.tile(np.arange(196, dtype=np.int16), (2, 1))
-            shard.write_sample(row, picture, picture, patches, np.empty((0, 4), np.float32))
+            shard.write_sample(replace(row, **more), picture, picture, patches, np.empty((0, 4), np.float32), depth, depth)
     return twoview.open(out)
 
 
@@ -273,6 +291,36 @@ def test_odd_names_stay_inside_and_apart(to: str, tmp_path: Path) -> None:
     assert len(back) == len(ODD)
 
 
+def test_a_name_that_does_not_come_back_is_told(tmp_path: Path) -> None:
+    picture = cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+    assert export(made(tmp_path / "short", ["a b", "日本"], picture), "mimic", tmp_path / "1").notes == ()
+    (note,) = export(made(tmp_path / "long", ["a b", "e" * 300, "f" * 201], picture), "mimic", tmp_path / "2").notes
+    assert note.startswith(f"2 scenes have names that no folder can have, as my set/{'e' * 300}: an import calls it my set/eeee")
+    import_pairs(tmp_path / "2", "mimic", tmp_path / "back")
+    called = {f"{p.row.source}/{p.row.scene}" for p in twoview.open(tmp_path / "back")}
+    assert note.rpartition(" ")[2] in {name.replace("my set/", "set/") for name in called}
+
+
+def test_samples_with_depth(tmp_path: Path) -> None:
+    """Every layout takes them; repacked tars carry it, as the dataset's own do."""
+    picture = cv2.imencode(".jpg", np.zeros((224, 224, 3), np.uint8))[1].tobytes()
+    depth = cv2.imencode(".png", np.full((224, 224), 1500, np.uint16))[1].tobytes()
+    known = {"pose": np.eye(4).ravel().tolist(), "intrinsics": [200.0, 200.0, 111.5, 111.5]}
+    more = {f"{name}_{view}": value for name, value in known.items() for view in "ab"}
+    dataset = made(tmp_path / "set", ["x", "y"], picture, depth, **more)
+    for to in EXPORTS:
+        assert export(dataset, to, tmp_path / to).num_pairs == 2
+        pictures = list((tmp_path / to).rglob("*.jpg"))
+        assert {path.read_bytes() for path in pictures} == (set() if to == "webdataset" else {picture})
+        assert {path.read_bytes() for path in (tmp_path / to).rglob("*.png")} == ({depth} if to == "dust3r" else set())
+    (tar,) = (tmp_path / "webdataset").glob("*.tar")
+    with tarfile.open(tar) as packed:
+        names = [name.partition(".")[2] for name in packed.getnames()]
+        contents = [file.read() for entry in packed if entry.name.endswith(".depth.png") and (file := packed.extractfile(entry))]
+    assert names == ["a.jpg", "b.jpg", "patches.npy", "points.npy", "a.depth.png", "b.depth.png", "json"] * 2
+    assert contents == [depth] * 4
+
+
 def test_safe_names() -> None:
     assert safe_name("video/a b.mp4/x") == "video/a%20b.mp4/x"
     assert safe_name("../a") == "%2E%2E/a"
@@ -286,7 +334,7 @@ def test_a_selection_is_exported(wide: Path, tmp_path: Path) -> None:
     few = twoview.open(tmp_path / "wide", "few")
     assert 0 < len(few) < len(twoview.open(wide))
     for to in EXPORTS:
-        if to != "croco":
+        if to not in ("croco", "dust3r"):  # of 128 px, without depth
             assert main(["export", f"{tmp_path / 'wide'}@few", str(tmp_path / to), "--to", to]) == 0
     assert len((tmp_path / "mimic" / "pairs.csv").read_text().splitlines()) == len(few) + 1
 
@@ -337,6 +385,51 @@ def test_a_folder_of_something_else_is_left(pairs: Dataset, tmp_path: Path) -> N
         with pytest.raises(ConfigError, match="is not empty, and no earlier run of this export"):
             export(other, "mimic", tmp_path / folder)
         assert files_of(tmp_path / folder) == before
+
+
+@pytest.mark.parametrize("to", ["mimic", "webdataset"])
+@pytest.mark.parametrize("other", [["--size", "224"], ["--seed", "7"]], ids=["size", "seed"])
+def test_other_content_of_the_same_pairs(other: list[str], to: str, walk: Path, tmp_path: Path) -> None:
+    """Another size or seed gives pairs of the same ids: nothing of the earlier export may stay."""
+    flags = ["--recipe", "released", "--size", "112", "--overlap", "0:1", "--propose.seconds", "1", "--workers", "1"]
+    for name, more in (("a", []), ("b", other)):
+        assert main(["curate", str(walk), "--out", str(tmp_path / name), *flags, *more]) == 0
+    first, second = (twoview.open(tmp_path / name) for name in "ab")
+    assert second.keys.equals(first.keys)
+    export(first, to, tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    with pytest.raises(
+        ConfigError, match="out is not empty, and no earlier run of this export: give a folder that is new or empty"
+    ):
+        export(second, to, tmp_path / "out")
+    export(first, to, tmp_path / "out")
+    assert files_of(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("to", ["mimic", "webdataset"])
+def test_pairs_whose_rows_are_alike(to: str, tmp_path: Path) -> None:
+    """One byte of a picture differs, and neither its row nor its size: the tar says so."""
+    picture = bytearray(cv2.imencode(".jpg", np.zeros((32, 32, 3), np.uint8))[1].tobytes())
+    first = made(tmp_path / "a", ["x"], bytes(picture))
+    picture[100] ^= 1  # of a table
+    second = made(tmp_path / "b", ["x"], bytes(picture))
+    assert first.manifest().equals(second.manifest())
+    export(first, to, tmp_path / "out")
+    with pytest.raises(ConfigError, match="is not empty, and no earlier run of this export"):
+        export(second, to, tmp_path / "out")
+
+
+def test_what_could_not_be_written_leaves_the_folder_free(pairs: Dataset, tmp_path: Path) -> None:
+    """A refusal of one layout does not stand in the way of another."""
+    with pytest.raises(ConfigError, match="CroCo's loader cuts"):
+        export(pairs, "croco", tmp_path / "out")
+    assert export(pairs[1:], "mimic", tmp_path / "out").num_pairs == len(pairs) - 1
+    assert json.loads((tmp_path / "out" / "export.json").read_text())["to"] == "mimic"
+    (tmp_path / "mine").mkdir()
+    for content in ("[]", "{}", '{"to": []}', "[" * 100_000):
+        (tmp_path / "mine" / "export.json").write_text(content)
+        with pytest.raises(ConfigError, match="is not empty"):
+            export(pairs, "mimic", tmp_path / "mine")
 
 
 def test_not_into_another_dataset(pairs: Dataset, tmp_path: Path) -> None:
@@ -448,6 +541,84 @@ def test_what_cannot_be_read_is_refused_and_named(tmp_path: Path) -> None:
     assert main(["import", str(root), "--from", "mimic", "--out", str(out)]) == 3
 
 
+@pytest.mark.parametrize(
+    ("layout", "lines", "scenes"),
+    [
+        ("mimic", ["{}/0000.jpg,{}/0001.jpg", "{}/0000.jpg,S/A/000030-000050/0001.jpg"], None),
+        ("mimic", ["a/x.jpg,a/y.jpg", "./a/x.jpg,.//a/./y.jpg", "a//x.jpg,a/y.jpg"], ["x+y"]),
+        ("croco", ["x/1/0000.jpg x/1/0001.jpg", "x/1_1.jpg x/1_2.jpg", "x/./1_1.jpg x/1_2.jpg"], ["1", "1~2"]),
+        (
+            "mimic",
+            ["s/1/0000.jpg,s/1/0001.jpg", "s/1/0000.png,s/1/0001.png", "s/1~2/0000.png,s/1~2/0001.png"],
+            ["1", "1~2", "1~2~2"],
+        ),
+        (
+            "mimic",
+            [
+                "s/a b/000001-000002/0000.jpg,s/a b/000001-000002/0001.jpg",
+                "s/a%20b/000001-000002/0000.jpg,s/a%20b/000001-000002/0001.jpg",
+            ],
+            ["a b", "a b~2"],
+        ),
+    ],
+    ids=["frames of two folders", "dots and slashes", "croco", "extensions", "quoted or not"],
+)
+def test_no_two_pairs_of_one_key(layout: str, lines: list[str], scenes: list[str] | None, tmp_path: Path) -> None:
+    lines = [line.replace("{}", "S/A/000000-000010") for line in lines]
+    pictures(tmp_path / "set", *{name for line in lines for name in line.replace(",", ";").replace(".jpg x", ".jpg;x").split(";")})
+    listed(
+        tmp_path / "set",
+        *lines,
+        name="pairs.txt" if layout == "croco" else "pairs.csv",
+        header="" if layout == "croco" else "path1,path2",
+    )
+    done = import_pairs(tmp_path / "set", layout, tmp_path / "out")
+    found = read_manifest(tmp_path / "out").to_pylist()
+    assert done.num_unreadable == 0
+    assert len({row["key"] for row in found}) == len({row["pair_id"] for row in found}) == len(found) == done.num_pairs
+    assert all(row["key"] == key_of(row["pair_id"]) for row in found)
+    if scenes is not None:
+        assert [row["scene"] for row in found] == scenes
+    assert faults(tmp_path / "out", dataset_plan(tmp_path / "out")) == []
+    again = import_pairs(tmp_path / "set", layout, tmp_path / "again")
+    assert again.num_pairs == len(found)
+    assert read_manifest(tmp_path / "again").equals(read_manifest(tmp_path / "out"))
+
+
+def test_an_import_with_names_made_unique_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "PART_PAIRS", 1)
+    root = tmp_path / "set"
+    pictures(root, "x/1/0000.jpg", "x/1/0001.jpg", "x/1_1.jpg", "x/1_2.jpg")
+    listed(root, "x/1/0000.jpg x/1/0001.jpg", "x/1_1.jpg x/1_2.jpg", name="pairs.txt", header="")
+    import_pairs(root, "croco", tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        import_pairs(root, "croco", tmp_path / "out", stopping(2))
+    assert finished_parts(tmp_path / "out") == [0]
+    import_pairs(root, "croco", tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_a_pipe_or_a_device_is_no_picture(tmp_path: Path) -> None:
+    """Reading it would never end, so another process does, for a minute at most."""
+    root, out = tmp_path / "set", tmp_path / "out"
+    pictures(root, "s/0/0000.jpg", "s/0/0001.jpg", "s/1/0000.jpg", "s/2/0000.jpg")
+    for name in ("s/0/corresponding.npy", "s/1/0001.jpg", "export.json", "other.csv"):
+        os.mkfifo(root / name)
+    listed(root, "s/0/0000.jpg,s/0/0001.jpg", "s/1/0000.jpg,s/1/0001.jpg", "s/2/0000.jpg,/dev/zero")
+    program = [sys.executable, "-m", "twoview", "import", str(root), "--from", "mimic", "--out", str(out)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (3, f"3 could not be read, see {out / 'scenes'}\n")
+    assert [row["reasons"] for row in read_manifest(out).to_pylist()] == [["unreadable"]] * 3
+    errors = [scene["error"] for scene in read_scenes(out).to_pylist()]
+    assert errors == [f"3 of 3 pairs, the first: {root}/s/0/corresponding.npy: not a file"]
+
+
+@pytest.mark.parametrize("grid", ["[0, 0]", "[-3, -5]", "[100000, 100000]", "[Infinity, 1]", "[1]", "7", '["x", 2]'])
+def test_a_grid_that_cannot_be_is_the_published_one(grid: str, tmp_path: Path) -> None:
+    (tmp_path / "export.json").write_text(f'{{"patch_grid": {grid}}}')
+    assert importing._grid(tmp_path / "export.json") == (14, 14)
+
+
 def test_a_hostile_set_is_not_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From the command line: one line, and nothing of it ran."""
     root, marker = tmp_path / "set", tmp_path / "it ran"
@@ -478,6 +649,12 @@ def test_a_hostile_set_is_not_read(tmp_path: Path, capsys: pytest.CaptureFixture
         ({"a.csv": "path1,path2\nx\n"}, "a.csv, line 2: path1 or path2 is missing"),
         ({"a.csv": "path1,path2\n"}, "a.csv: no pairs in it"),
         ({"a.csv": b"path1,path2\n\xff\xfe,x\n"}, "a.csv: not UTF-8 text"),
+        ({"a.csv": "path1,path2\nx,y\n.,..\n"}, r"a.csv, line 3: '.' is no path of a picture"),
+        ({"a.csv": "path1,path2\n/,/\n"}, r"a.csv, line 2: '/' is no path of a picture"),
+        ({"a.csv": "path1,path2\nx,y/..\n"}, r"a.csv, line 2: 'y/..' is no path of a picture"),
+        ({"a.csv": "path1,path2\nx,y\0z\n"}, r"a.csv, line 2: 'y\\x00z' is no path of a picture"),
+        ({"a.csv": f"path1,path2\nx,y\nx,{'y' * 131_073}\n"}, r"a.csv, line 3: field larger than field limit"),
+        ({"a.csv": f"path1,path2,{'y' * 131_073}\n"}, r"a.csv, line 1: field larger than field limit"),
     ],
 )
 def test_lists_that_make_no_sense(files: dict[str, str | bytes], words: str, tmp_path: Path) -> None:
@@ -487,6 +664,13 @@ def test_lists_that_make_no_sense(files: dict[str, str | bytes], words: str, tmp
     with pytest.raises(ConfigError, match=words):
         import_pairs(tmp_path / "set", "mimic", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_croco_list_that_makes_no_sense(tmp_path: Path) -> None:
+    for line in (". .", "x.jpg ..", "/ x.jpg", "x\0.jpg y.jpg"):
+        (tmp_path / "pairs.txt").write_text(f"a.jpg b.jpg\n{line}\n")
+        with pytest.raises(ConfigError, match=r"pairs.txt, line 2: .* is no path of a picture"):
+            import_pairs(tmp_path, "croco", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -499,6 +683,9 @@ def test_lists_that_make_no_sense(files: dict[str, str | bytes], words: str, tmp
         ("a/x.jpg", "a/y.jpg", "croco", ("a", "x+y", 0, 1)),
         ("a/x.jpg", "b/y.jpg", "croco", ("a", "x+b/y", 0, 1)),
         ("x.jpg", "y.jpg", "croco", ("croco", "x+y", 0, 1)),
+        ("s/a/000012-000043/0000.jpg", "s/a/000012-000043/x.jpg", "mimic", ("s", "a/000012-000043/0000+x", 0, 1)),
+        (f"s/a/{'9' * 5000}-000043/0000.jpg", "x", "mimic", ("s", f"a/{'9' * 5000}-000043/0000+x", 0, 1)),
+        ("s/a%00b/000012-000043/0000.jpg", "s/a%00b/000012-000043/0001.jpg", "mimic", ("s", "a%00b", 12, 43)),
         ("/data/../s/x.jpg", "/data/../s/y.jpg", "mimic", ("data", "s/x+y", 0, 1)),
     ],
 )
@@ -543,4 +730,10 @@ def test_files_of_a_dataset_that_was_damaged(pairs: Dataset, tmp_path: Path) -> 
 def test_the_note_says_where_it_is_from(pairs: Dataset, tmp_path: Path) -> None:
     export(pairs, "mimic", tmp_path / "out")
     note = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert list(note) == ["to", "content_sha256", "num_pairs", "patch_grid", "dataset", "selection", "twoview"]
     assert (note["to"], note["num_pairs"], note["dataset"], note["patch_grid"]) == ("mimic", len(pairs), str(pairs.path), [14, 14])
+    assert (note["selection"], note["twoview"], len(note["content_sha256"])) == (None, twoview.__version__, 64)
+    export(pairs, "webdataset", tmp_path / "tars")
+    assert json.loads((tmp_path / "tars" / "export.json").read_text())["content_sha256"] == note["content_sha256"]
+    export(pairs[::-1], "mimic", tmp_path / "reversed")
+    assert json.loads((tmp_path / "reversed" / "export.json").read_text())["content_sha256"] != note["content_sha256"]

@@ -3,6 +3,8 @@
 import io
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +40,22 @@ def test_a_dict_as_published(tmp_path: Path) -> None:
     assert all(type(n) is int for pair in read_correspondences(tmp_path / "c.npy").items() for n in pair)
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_any_protocol(protocol: int, tmp_path: Path) -> None:
-    assert read_correspondences(saved(tmp_path / "c.npy", np.array({3: 4}, dtype=object), max(protocol, 3))) == {3: 4}
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.array({3: 4}, dtype=object), {3: 4}),
+        (np.array({np.int64(3): np.uint8(200), np.dtype(">i2").type(1): np.int32(-1)}, dtype=object), {3: 200, 1: -1}),
+        (np.array([[1, 2], [7, 5]]), {1: 2, 7: 5}),
+        (np.asfortranarray([[1, 2], [7, 5], [3, 4]]), {1: 2, 7: 5, 3: 4}),
+        (np.array([-1, 4, -1, 256], ">i2"), {1: 4, 3: 256}),
+        ({1: 2}, {1: 2}),
+    ],
+)
+def test_any_protocol(value: Any, expected: dict[int, int], protocol: int, tmp_path: Path) -> None:
+    found = read_correspondences(saved(tmp_path / "c.npy", value, protocol))
+    assert found == expected
+    assert all(type(n) is int for pair in found.items() for n in pair)
 
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
@@ -62,6 +77,9 @@ def test_any_numpy(module: bytes, tmp_path: Path) -> None:
         ({np.int64(1): np.int64(2)}, {1: 2}),
         (np.array([[1, 2], [7, 5]]), {1: 2, 7: 5}),
         (np.array([-1, 4, -1, 0], np.int16), {1: 4, 3: 0}),
+        (np.asfortranarray([[1, 2], [7, 5], [3, 4]]), {1: 2, 7: 5, 3: 4}),
+        (np.array([[256, 2]], ">i4"), {256: 2}),
+        (np.empty((0, 2), int), {}),
     ],
 )
 def test_other_forms(value: Any, expected: dict[int, int], tmp_path: Path) -> None:
@@ -156,6 +174,7 @@ def persistent() -> bytes:
         HEADER + pickle.dumps({1: "two"}),
         HEADER + pickle.dumps({1: True}),
         HEADER + pickle.dumps({1: 2.0}),
+        HEADER + pickle.dumps({1: 1 << 20_000}),
         HEADER + pickle.dumps([1, 2]),
         HEADER + pickle.dumps(None),
         HEADER.replace(b"\x01\x00", b"\x09\x00"),
@@ -171,6 +190,115 @@ def test_what_is_no_map_of_patches(data: bytes, tmp_path: Path) -> None:
     with pytest.raises(UnreadableError, match=r"c\.npy: not a map of patches") as error:
         read_correspondences(tmp_path / "c.npy")
     assert "\n" not in str(error.value)
+
+
+def literal(value: Any) -> bytes:
+    """The operations that put a value on the stack."""
+    return pickle.dumps(value, 2)[2:-1]
+
+
+def looked_up(module: str, name: str) -> bytes:
+    return f"c{module}\n{name}\n".encode()
+
+
+DTYPE, ARRAY, FUNCTION = (
+    looked_up("numpy", "dtype"),
+    looked_up("numpy", "ndarray"),
+    looked_up("numpy.core.multiarray", "_reconstruct"),
+)
+NUMBERS = looked_up("numpy.core.multiarray", "scalar")
+OBJECTS = DTYPE + b"(" + literal("O8") + b"\x89\x88tR"
+BYTES = DTYPE + b"(" + literal("u1") + b"\x89\x88tR"
+REBUILT = FUNCTION + b"(" + ARRAY + literal((0,)) + b"C\x01btR"
+
+
+def forged(flags: int) -> bytes:
+    """A dtype's state that says there are objects in plain bytes; the dtype of objects is number 200 of the memo."""
+    fields = b"}(" + literal("a") + b"(h\xc8" + literal(0) + b"tu"
+    return (
+        b"(" + literal(3) + literal("|") + b"N(" + literal("a") + b"t" + fields + literal(8) + literal(1) + literal(flags) + b"tb"
+    )
+
+
+def state(shape: bytes, dtype: bytes, data: bytes) -> bytes:
+    return b"(" + literal(1) + shape + dtype + b"\x89" + data + b"tb"
+
+
+def by_forged_flags() -> bytes:
+    """Numbers in the place of pointers: an array of void, whose dtype becomes one of objects afterwards."""
+    void = DTYPE + b"(" + literal("V8") + b"\x89\x88tRq\xc9" + forged(0) + b"0"
+    array = REBUILT + state(b"(" + literal(1) + b"t", b"h\xc9", b"C\x08" + b"A" * 8) + b"q\xca0"
+    return OBJECTS + b"q\xc80" + void + array + b"h\xc9" + forged(63) + b"0h\xca"
+
+
+HOSTILE = {
+    "forged flags": by_forged_flags(),
+    "flags of plain bytes": OBJECTS
+    + b"q\xc80"
+    + BYTES
+    + forged(63)
+    + b"q\xc90"
+    + REBUILT
+    + state(literal(()), b"h\xc9", b"C\x01A"),
+    "pointers as an object": NUMBERS + b"(" + OBJECTS + b"C\x08" + b"A" * 8 + b"tR",
+    "pointers as objects": REBUILT + state(literal(()), OBJECTS, b"C\x08" + b"A" * 8),
+    "too few bytes": NUMBERS + b"(" + DTYPE + b"(" + literal("i8") + b"\x89\x88tRC\x01AtR",
+    "state of a function": FUNCTION + literal((None, {"__defaults__": (1,)})) + b"b",
+    "state of a class": ARRAY + literal({"__setstate__": None}) + b"b",
+    "state of a number": NUMBERS + b"(" + BYTES + b"C\x01AtR" + literal({"real": 1}) + b"b",
+    "a class without its arguments": DTYPE + b")\x81",
+    "arrays in an array": REBUILT + state(literal(()), OBJECTS, b"](" + REBUILT + b"e"),
+    "an array in itself": REBUILT + b"q\xc8" + state(literal(()), OBJECTS, b"](h\xc8e"),
+    "a dict in itself": b"}q\xc8" + literal(1) + b"h\xc8s",
+    "never filled": REBUILT,
+    "a huge shape": REBUILT + state(literal((1 << 60,)), BYTES, b"C\x01A"),
+    "a shape less than nothing": REBUILT + state(literal((-(1 << 62), 2)), BYTES, b"C\x01A"),
+    "a deep key": b"})" + b"\x85" * 900_000 + literal(1) + b"s",
+    "a number of the memo": b"}r\xff\xff\xff\x7f",
+    "as many by protocol 0": b"}p2147483647\n",
+}
+"""Pickles that ask for nothing but NumPy's own, and would have it crash, or fill the memory."""
+
+
+def test_nothing_of_numpy_s_memory_is_reached(tmp_path: Path) -> None:
+    """In a process of its own, which a wrong step would end."""
+    for name, code in HOSTILE.items():
+        (tmp_path / name).write_bytes(HEADER + b"\x80\x02" + code + b".")
+    np.save(tmp_path / "a good one after them.npy", {1: 2})
+    *said, good = ask([*HOSTILE, "a good one after them.npy"], cwd=tmp_path)
+    assert [line.partition(" (")[0] for line in said] == [f"{name}: not a map of patches" for name in HOSTILE]
+    assert good == "{1: 2}"
+    assert not [line for line in said if "Error" in line]  # no MemoryError: nothing was asked for
+
+
+def ask(names: list[str], cwd: Path | None = None, timeout: float | None = None) -> list[str]:
+    """What a process with little memory reads in these files, or has to say of them: a line each."""
+    script = (
+        "import resource, sys\nfrom pathlib import Path\n"
+        "from twoview.errors import UnreadableError\nfrom twoview.exchange.pickled import read_correspondences\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+        "for name in sys.argv[1:]:\n"
+        "    try:\n        print(read_correspondences(Path(name)))\n"
+        "    except UnreadableError as error:\n        print(error, flush=True)\n"
+    )
+    program = [sys.executable, "-c", script, *names]
+    done = subprocess.run(program, capture_output=True, text=True, check=False, cwd=cwd, timeout=timeout)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_other_kinds_of_dtype(tmp_path: Path) -> None:
+    for kind in ("V8", "f8", "M8[ns]", "i4,O", "S8", "b1", "i16", "numpy.int64"):
+        (tmp_path / "c.npy").write_bytes(HEADER + b"\x80\x02" + DTYPE + literal((kind,)) + b"R.")
+        with pytest.raises(UnreadableError, match="not of whole numbers"):
+            read_correspondences(tmp_path / "c.npy")
+
+
+def test_a_pipe_or_a_device_is_no_file(tmp_path: Path) -> None:
+    """Reading it would never end, so another process does, for a minute at most."""
+    os.mkfifo(tmp_path / "c.npy")
+    paths = [str(tmp_path / "c.npy"), "/dev/zero", str(tmp_path)]
+    assert ask(paths, timeout=60) == [f"{path}: not a file" for path in paths]
 
 
 def test_floats_and_odd_shapes(tmp_path: Path) -> None:

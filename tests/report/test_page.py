@@ -11,6 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import twoview
@@ -251,6 +252,48 @@ def test_a_selection(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not (out / "report.html").exists()
     with pytest.raises(ConfigError, match="no such selection"):
         write_report(out, "other")
+
+
+def test_the_band_of_a_nested_selection(out: Path) -> None:
+    """That of the nearest selection above which has one; the dataset's if none has; nobody's if one above is gone."""
+    (out / "quota.txt").write_text("* 100\n")
+    quota = ["--quota", str(out / "quota.txt")]
+    for name, within, more in (
+        ("plain", "", []),
+        ("wide", "", ["--overlap", "0.4:0.8"]),
+        ("mix", "@wide", quota),
+        ("deep", "@mix", ["--where", "scale > 0"]),
+        ("narrow", "@deep", ["--overlap", "0.5:0.75"]),
+        ("strict", "@plain", quota),
+    ):
+        assert main(["select", f"{out}{within}", "--name", name, *more]) == 0
+    bands = {name: figures_of(out, name)[0].band for name in ("wide", "mix", "deep", "narrow", "plain", "strict")}
+    assert bands == {
+        "wide": (0.4, 0.8),
+        "mix": (0.4, 0.8),
+        "deep": (0.4, 0.8),
+        "narrow": (0.5, 0.75),
+        "plain": (0.7, 0.8),
+        "strict": (0.7, 0.8),
+    }
+    page = Page(write_report(out, "mix"))
+    assert "left:40.00%;width:40.00%" in page.html
+    assert "0.4–0.8" in page.text
+    (out / "selections" / "wide.parquet").unlink()
+    assert figures_of(out, "deep")[0].band is None
+    assert "in-band" not in Page(write_report(out, "deep")).html.partition("<main>")[2]
+
+
+def test_a_selection_without_conditions_says_that_it_is_one(out: Path) -> None:
+    assert main(["select", str(out), "--name", "plain"]) == 0
+    assert "A selection: the kept pairs." in Page(write_report(out, "plain")).text
+    path = out / "selections" / "plain.parquet"
+    for metadata in (None, {"selection": "[1]"}, {"selection": "{"}):  # a file that others wrote
+        table = pq.read_table(path).replace_schema_metadata(metadata)
+        pq.write_table(table, path)
+        page = Page(write_report(out, "plain"))
+        assert "A selection." in page.text
+        assert "of their patches" not in page.text
 
 
 def test_half_done(dataset: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ def export(args: Sequence[str]) -> int:
         """Write the pairs of a dataset as other programs read them. Run it again to go on after an interrupt.
 
         mimic: the published MIMIC layout, folders with 0000.jpg, 0001.jpg and corresponding.npy, and a CSV of paths. croco:
-        habitat_release/pairs.txt and its pictures. pairs-txt: pictures and a list of pairs, for hloc and COLMAP. webdataset:
-        tars in shuffled order.
+        habitat_release/pairs.txt and its pictures. dust3r: pictures, depth and poses, for DUSt3R's loader of ScanNet++. pairs-txt:
+        pictures and a list of pairs, for hloc and COLMAP. webdataset: tars in shuffled order.
         """
 
         dataset: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DIR[@NAME]")]

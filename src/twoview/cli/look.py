@@ -127,7 +127,7 @@ def audit(args: Sequence[str]) -> int:
         print(f"{len(wrong)} faults: {out}")
         return FAILED
     summary = summarise(out, plan, selection=selection)
-    print_summary(summary, f"{out}@{selection}" if selection else out)
+    print_summary(summary, out if selection is None else f"{out}@{selection}")
     _print_overlaps(summary)
     if summary.num_finished < summary.num_parts:
         print(f"{summary.num_finished} of {summary.num_parts} parts are finished: the same command goes on")

@@ -1,5 +1,6 @@
 """Pairs as other programs read them. Stored JPEG bytes are copied as they are; an export that was stopped goes on."""
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -9,15 +10,15 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, unquote
 
 import numpy as np
-import pyarrow as pa
 
 from .. import __version__
 from ..dataset import Dataset
 from ..errors import BrokenDatasetError, ConfigError
-from ..shards import explained, read_bytes
+from ..shards import DEPTH_PARTS, explained, read_bytes, shard_sha256
 from ..sources.images import size_in_header
 
 Tell = Callable[[int, int], None]
@@ -56,27 +57,52 @@ def export(dataset: Dataset, to: str, out: Path, tell: Tell = lambda num, total:
 
 def _claim(dataset: Dataset, to: str, out: Path) -> None:
     """Make OUT ours, or make sure that it is an earlier run of the same."""
-    keys = hashlib.sha256("\n".join(dataset.keys.to_pylist()).encode()).hexdigest()
     grids = {tuple(grid) for (grid,) in _rows(dataset, "patch_grid") if grid}
-    note = {"to": to, "keys_sha256": keys, "num_pairs": len(dataset), "patch_grid": list(next(iter(grids), ())) or None}
     if len(grids) > 1 and to == "mimic":
         raise ConfigError(
             f"{dataset!r}: its pairs have patches in several grids, which this layout cannot say: select those of one"
         )
-    try:
-        known = json.loads((out / NOTE).read_bytes())
-        if {name: known.get(name) for name in note} == note:
-            return
-    except (OSError, ValueError):
-        known = None
-    if known is not None or (out.exists() and any(out.iterdir())):
+    note = {
+        "to": to,
+        "content_sha256": _content_sha256(dataset),
+        "num_pairs": len(dataset),
+        "patch_grid": list(next(iter(grids), ())) or None,
+    }
+    known = _note_in(out)
+    if known and {name: known.get(name) for name in note} == note:
+        return
+    if out.exists() and any(p.name != NOTE or not known for p in out.iterdir()):
         raise ConfigError(f"{out} is not empty, and no earlier run of this export: give a folder that is new or empty")
     inside = next((p for p in out.resolve().parents if (p / "plan.parquet").exists() or (p / NOTE).exists()), None)
     if inside is not None:
         raise ConfigError(f"{out} lies inside {inside}, a dataset or an export: give a folder of its own")
     out.mkdir(parents=True, exist_ok=True)
+    (out / NOTE).unlink(missing_ok=True)  # of an export that wrote nothing else
     origin = {"dataset": str(dataset.path), "selection": dataset.selection, "twoview": __version__}
     _put(out / NOTE, (json.dumps(note | origin, indent=1) + "\n").encode())
+
+
+def _note_in(out: Path) -> dict[str, Any]:
+    """What an earlier export says of itself in OUT; nothing where there was none."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        known = json.loads((out / NOTE).read_bytes())
+        if isinstance(known, dict) and str(known.get("to")) in EXPORTS:
+            return known
+    return {}
+
+
+def _content_sha256(dataset: Dataset) -> str:
+    """Of the pairs in their order: which they are, and the bytes of the tars that they lie in.
+
+    Another run over the same footage, with another seed or size, has pairs of the same keys; by its rows alone it may look alike.
+    """
+    tars: dict[str, str | None] = {}
+    digest = hashlib.sha256()
+    for row in _rows(dataset, "shard", "offset", "size", "key", "sha256_a", "sha256_b"):
+        if row[0] not in tars:
+            tars[row[0]] = shard_sha256(dataset.path, int(re.findall(r"[0-9]+", row[0])[-1]))
+        digest.update(repr((tars[row[0]], *row[1:])).encode())
+    return digest.hexdigest()
 
 
 def _put(path: Path, data: bytes) -> None:
@@ -114,7 +140,7 @@ def to_mimic(dataset: Dataset, out: Path, tell: Tell) -> Exported:
     listing = io.StringIO()
     lines = csv.writer(listing, lineterminator="\n")
     lines.writerow(("path1", "path2"))
-    without = 0
+    without, renamed = 0, {}
     for i, pair_id in enumerate(dataset.manifest(["pair_id"])["pair_id"].to_pylist()):
         files, folder = dataset.files(i), safe_name(pair_id)
         for name, content in (("0000.jpg", files["a.jpg"]), ("0001.jpg", files["b.jpg"])):
@@ -123,11 +149,17 @@ def to_mimic(dataset: Dataset, out: Path, tell: Tell) -> Exported:
         if patches.size:
             _put(out / folder / "corresponding.npy", _pickled(smaller_direction(patches)))
         without += not patches.size
+        if unquote(folder) != pair_id:
+            renamed.setdefault(folder.rpartition("/")[0], pair_id.rpartition("/")[0])
         lines.writerow((f"{folder}/0000.jpg", f"{folder}/0001.jpg"))
         tell(i + 1, len(dataset))
     _put(out / "pairs.csv", listing.getvalue().encode())
-    notes = (f"{without:,} pairs have no patches, so no corresponding.npy",) * bool(without)
-    return Exported(num_pairs=len(dataset), listing=out / "pairs.csv", notes=notes)
+    notes = [f"{without:,} pairs have no patches, so no corresponding.npy"] * bool(without)
+    for folder, scene in list(renamed.items())[:1]:
+        notes.append(
+            f"{len(renamed):,} scenes have names that no folder can have, as {scene}: an import calls it {unquote(folder)}"
+        )
+    return Exported(num_pairs=len(dataset), listing=out / "pairs.csv", notes=tuple(notes))
 
 
 def smaller_direction(patches: np.ndarray) -> dict[int, int]:
@@ -167,20 +199,83 @@ def to_pairs_txt(dataset: Dataset, out: Path, tell: Tell) -> Exported:
 
     hloc takes the file as `pairs`, COLMAP's matches_importer as --match_list_path with --match_type pairs.
     """
-    columns = ("source", "scene", "frame_index_a", "frame_index_b", "sha256_a", "sha256_b")
     written: dict[str, str] = {}
     listing = []
-    for i, (source, scene, index_a, index_b, sha_a, sha_b) in enumerate(_rows(dataset, *columns)):
+    for i, frames in enumerate(_frames(dataset)):
         files = dataset.files(i)
-        names = [f"{safe_name(f'{source}/{scene}')}/{index:06d}.jpg" for index in (index_a, index_b)]
-        for name, sha, content in zip(names, (sha_a, sha_b), (files["a.jpg"], files["b.jpg"]), strict=True):
-            if written.setdefault(name, sha) != sha:
-                raise BrokenDatasetError(f"{name}: two pairs have different pictures of this frame: twoview audit {dataset.path}")
-            _put(out / "images" / name, content)
-        listing.append(" ".join(names))
+        for view, (name, sha) in zip("ab", frames, strict=True):
+            _check_once(dataset, written, name, sha)
+            _put(out / "images" / f"{name}.jpg", files[f"{view}.jpg"])
+        listing.append(" ".join(f"{name}.jpg" for name, _ in frames))
         tell(i + 1, len(dataset))
     _put(out / "pairs.txt", ("\n".join(listing) + "\n").encode())
     return Exported(num_pairs=len(dataset), listing=out / "pairs.txt", notes=(f"{len(written):,} pictures: {out / 'images'}",))
+
+
+def to_dust3r(dataset: Dataset, out: Path, tell: Tell) -> Exported:
+    """What DUSt3R's loader of ScanNet++ reads: SCENE/images/NAME.jpg, SCENE/depth/NAME.png (millimetres) and all_metadata.npz.
+
+    The npz has scenes, sceneids and images (a name for each picture), intrinsics [n, 3, 3], trajectories [n, 4, 4] (camera to
+    world), and pairs [m, 3]: two pictures and their overlap. Raises ConfigError for pairs without depth and pose.
+    """
+    columns = ("pose_a", "pose_b", "intrinsics_a", "intrinsics_b", "overlap")
+    rows: list[tuple[Any, ...]] = list(_rows(dataset, *columns))
+    without = sum(None in row[:4] for row in rows)
+    if without:
+        raise ConfigError(
+            f"{dataset!r}: {without:,} have no depth and pose, which this layout is made of: pairs of 3D scenes and RGB-D "
+            'footage have (twoview select --where "pose_a is not null" leaves the others out)'
+        )
+    written: dict[str, str] = {}
+    numbers: dict[str, int] = {}
+    scenes: dict[str, int] = {}
+    sceneids, images, intrinsics, trajectories, pairs = [], [], [], [], []
+    for i, (frames, row) in enumerate(zip(_frames(dataset), rows, strict=True)):
+        files = dataset.files(i)
+        if not set(DEPTH_PARTS) <= set(files):
+            raise ConfigError(
+                f"pair {dataset.keys[i]}: has poses and no depth, which this layout is made of: select --drop leaves it out"
+            )
+        for view, (name, sha), pose, camera in zip("ab", frames, row[:2], row[2:4], strict=True):
+            _check_once(dataset, written, name, sha)
+            scene, _, image = name.rpartition("/")
+            _put(out / scene / "images" / f"{image}.jpg", files[f"{view}.jpg"])
+            _put(out / scene / "depth" / f"{image}.png", files[f"{view}.depth.png"])
+            if name not in numbers:
+                numbers[name] = len(images)
+                sceneids.append(scenes.setdefault(scene, len(scenes)))
+                images.append(image)
+                fx, fy, cx, cy = camera
+                intrinsics.append([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
+                trajectories.append(np.reshape(pose, (4, 4)))
+        pairs.append([*(numbers[name] for name, _ in frames), row[4]])
+        tell(i + 1, len(dataset))
+    sink = io.BytesIO()
+    np.savez(
+        sink,
+        scenes=np.array(list(scenes)),
+        sceneids=np.array(sceneids),
+        images=np.array(images),
+        intrinsics=np.array(intrinsics, np.float32),
+        trajectories=np.array(trajectories, np.float32),
+        pairs=np.array(pairs, np.float64),
+    )
+    _put(out / "all_metadata.npz", sink.getvalue())
+    notes = (f"{len(images):,} pictures of {len(scenes):,} scenes: {out}",)
+    return Exported(num_pairs=len(dataset), listing=out / "all_metadata.npz", notes=notes)
+
+
+def _frames(dataset: Dataset) -> Iterator[list[tuple[str, str]]]:
+    """Both pictures of each pair: a name that every frame has once, without an extension, and the sha256 of the JPEG."""
+    columns = ("source", "scene", "frame_index_a", "frame_index_b", "sha256_a", "sha256_b")
+    for source, scene, index_a, index_b, sha_a, sha_b in _rows(dataset, *columns):
+        folder = safe_name(f"{source}/{scene}")
+        yield [(f"{folder}/{index_a:06d}", sha_a), (f"{folder}/{index_b:06d}", sha_b)]
+
+
+def _check_once(dataset: Dataset, written: dict[str, str], name: str, sha: str) -> None:
+    if written.setdefault(name, sha) != sha:
+        raise BrokenDatasetError(f"{name}: two pairs have different pictures of this frame: twoview audit {dataset.path}")
 
 
 def to_webdataset(dataset: Dataset, out: Path, tell: Tell) -> Exported:
@@ -218,17 +313,18 @@ def _tars(sizes: list[int]) -> Iterator[tuple[int, int]]:
             start, held = i, 0
 
 
-def _rows(dataset: Dataset, *columns: str) -> Iterator[tuple]:
+def _rows(dataset: Dataset, *columns: str) -> Iterator[tuple[Any, ...]]:
     """Values of some columns, pair by pair."""
-    table: pa.Table = dataset.manifest(list(columns))
-    return zip(*(table[name].to_pylist() for name in columns), strict=True)
+    for batch in dataset.manifest(list(columns)).to_batches(max_chunksize=10_000):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 EXPORTS: dict[str, Callable[[Dataset, Path, Tell], Exported]] = {
     "mimic": to_mimic,
     "croco": to_croco,
+    "dust3r": to_dust3r,
     "pairs-txt": to_pairs_txt,
     "webdataset": to_webdataset,
 }
-PAIR_FOLDER = re.compile(r"(\d{6,})-(\d{6,})")
+PAIR_FOLDER = re.compile(r"([0-9]{6,18})-([0-9]{6,18})")
 """The last part of a pair's folder, where it is one of ours: numbers of its frames."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,7 @@ from ..curation.verdicts import perceptual_hash, sharpness
 from ..dataset import decode
 from ..errors import ConfigError, TryLaterError, UnreadableError
 from ..plan import Plan, Slice, read_plan, write_plan
-from ..schema import OUTSIDE, Row
+from ..schema import OUTSIDE, UNKNOWN, Row
 from ..shards import SceneRow, ShardWriter, explained, finished_parts, key_of, read_scenes, write_whole
 from ..sources.images import read_image
 from .exporting import NOTE, PAIR_FOLDER, Tell
@@ -51,6 +51,8 @@ class _Listing:
     path: Path
     lines: list[tuple[str, str]]
     """Each pair once."""
+    scenes: dict[tuple[str, str], str]
+    """Of the lines whose names would give a pair that is there already: what the scene is called instead."""
     grid: tuple[int, int]
     fingerprint: str
     num_repeated: int
@@ -105,9 +107,9 @@ def _find_listing(path: Path, layout: Layout) -> Path:
     if not path.is_dir():
         raise ConfigError(f"{path}: no such file or folder")
     if layout == "croco":
-        found = [p for p in (path / "pairs.txt", path / "habitat_release" / "pairs.txt") if p.exists()][:1]
+        found = [p for p in (path / "pairs.txt", path / "habitat_release" / "pairs.txt") if p.is_file()][:1]
     else:
-        found = sorted(path.glob("*.csv"))
+        found = sorted(p for p in path.glob("*.csv") if p.is_file())
     if len(found) != 1:
         wanted = "pairs.txt" if layout == "croco" else "CSV with path1 and path2"
         seen = f"{len(found)} of them: name one" if found else "none there"
@@ -119,37 +121,84 @@ def _read_listing(path: Path, layout: Layout) -> _Listing:
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = list(_csv_lines(path, file) if layout == "mimic" else _text_lines(path, file))
+            found = _csv_lines(path, file) if layout == "mimic" else _text_lines(path, file)
+            lines = [(_plain(path, number, first), _plain(path, number, second)) for number, first, second in found]
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text") from None
-    grid = (14, 14)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # not an export of ours, or one without patches
-        rows, columns = json.loads((path.parent / NOTE).read_bytes())["patch_grid"]
-        grid = (int(rows), int(columns))
     once = list(dict.fromkeys(lines))
-    return _Listing(layout=layout, path=path, lines=once, grid=grid, fingerprint=digest, num_repeated=len(lines) - len(once))
+    return _Listing(
+        layout=layout,
+        path=path,
+        lines=once,
+        scenes=_made_unique(once, layout),
+        grid=_grid(path.parent / NOTE),
+        fingerprint=digest,
+        num_repeated=len(lines) - len(once),
+    )
 
 
-def _csv_lines(path: Path, file) -> Iterator[tuple[str, str]]:  # noqa: ANN001 - text
+def _csv_lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, str, str]]:
+    """Number of the line and its two paths."""
     reader = csv.reader(file)
-    header = next(reader, [])
-    if not {"path1", "path2"} <= set(header):
-        raise ConfigError(f"{path}: its first line must name the columns path1 and path2")
-    first, second = header.index("path1"), header.index("path2")
-    for row in reader:
-        if row and (len(row) <= max(first, second) or not row[first] or not row[second]):
-            raise ConfigError(f"{path}, line {reader.line_num}: path1 or path2 is missing")
-        if row:
-            yield row[first], row[second]
+    try:
+        header = next(reader, [])
+        if not {"path1", "path2"} <= set(header):
+            raise ConfigError(f"{path}: its first line must name the columns path1 and path2")
+        first, second = header.index("path1"), header.index("path2")
+        for row in reader:
+            if row and (len(row) <= max(first, second) or not row[first] or not row[second]):
+                raise ConfigError(f"{path}, line {reader.line_num}: path1 or path2 is missing")
+            if row:
+                yield reader.line_num, row[first], row[second]
+    except csv.Error as error:
+        raise ConfigError(f"{path}, line {max(reader.line_num, 1)}: {error}") from None
 
 
-def _text_lines(path: Path, file) -> Iterator[tuple[str, str]]:  # noqa: ANN001 - text
+def _text_lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, str, str]]:
     for number, line in enumerate(file, 1):
         names = line.split()
         if names and len(names) < 2:
             raise ConfigError(f"{path}, line {number}: write two paths with a space between them")
         if names:
-            yield names[0], names[1]
+            yield number, names[0], names[1]
+
+
+def _plain(path: Path, number: int, name: str) -> str:
+    """A path from the list without what says nothing: ./a//b is a/b. Raises ConfigError where it cannot be a file's."""
+    plain = PurePosixPath(name)
+    if plain.name in ("", "..") or "\0" in name:
+        raise ConfigError(f"{path}, line {number}: {name[:80]!r} is no path of a picture")
+    return str(plain)
+
+
+def _made_unique(lines: list[tuple[str, str]], layout: Layout) -> dict[tuple[str, str], str]:
+    """Other names for scenes, where two lines would be one pair: the later one gets ~2, ~3 after it."""
+    known: set[str] = set()
+    renamed: dict[tuple[str, str], str] = {}
+    for line in lines:
+        source, scene, *indices = identity(*line, layout)
+        name, n = scene, 1
+        while (key := key_of(_pair_id(source, name, *indices))) in known:
+            n += 1
+            name = f"{scene}~{n}"
+        known.add(key)
+        if n > 1:
+            renamed[line] = name
+    return renamed
+
+
+def _pair_id(source: str, scene: str, index_a: int, index_b: int) -> str:
+    return f"{source}/{scene}/{index_a:06d}-{index_b:06d}"
+
+
+def _grid(note: Path) -> tuple[int, int]:
+    """Rows and columns of patches: as our export says beside the list, else as published."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        if note.is_file():
+            rows, columns = map(int, json.loads(note.read_bytes())["patch_grid"])
+            if rows > 0 and columns > 0 and rows * columns <= np.iinfo(np.int16).max:
+                return rows, columns
+    return 14, 14
 
 
 def _prepare(listing: _Listing, out: Path) -> Plan:
@@ -234,7 +283,8 @@ def _write(shard: ShardWriter, pair: _Pair) -> None:
 def _read_pair(listing: _Listing, first: str, second: str) -> _Pair:
     """One line of the list. What cannot be read is a refused row."""
     source, scene, index_a, index_b = identity(first, second, listing.layout)
-    pair_id = f"{source}/{scene}/{index_a:06d}-{index_b:06d}"
+    scene = listing.scenes.get((first, second), scene)
+    pair_id = _pair_id(source, scene, index_a, index_b)
     row = Row(
         key=key_of(pair_id),
         pair_id=pair_id,
@@ -251,7 +301,7 @@ def _read_pair(listing: _Listing, first: str, second: str) -> _Pair:
     beside = paths[0].with_name("corresponding.npy")
     try:
         (a, image_a), (b, image_b) = (_jpeg(path) for path in paths)
-        patches = _patches(beside, listing.grid) if listing.layout == "mimic" and beside.exists() else None
+        patches = _patches(beside, listing.grid) if listing.layout == "mimic" and os.path.exists(beside) else None
     except UnreadableError as error:
         return _Pair(row=replace(row, kept=False, stored=False, reasons=["unreadable"]), error=str(error))
     row = replace(
@@ -264,13 +314,15 @@ def _read_pair(listing: _Listing, first: str, second: str) -> _Pair:
         sha256_b=hashlib.sha256(b).hexdigest(),
     )
     if patches is not None:
-        share = float(np.count_nonzero(patches[0] >= 0) / patches.shape[1])
-        row = replace(row, found=True, overlap=share, overlap_ab=share, overlap_ba=share, patch_grid=list(listing.grid))
+        share = float(np.count_nonzero(patches[0] >= 0) / patches.shape[1])  # of the smaller direction; nobody knows the other
+        row = replace(row, found=True, overlap=share, overlap_ab=share, patch_grid=list(listing.grid))
     return _Pair(row=row, a=a, b=b, patches=patches)
 
 
 def _jpeg(path: Path) -> tuple[bytes, UInt8[np.ndarray, "h w 3"]]:
     """A picture's bytes and pixels. It is made a JPEG where it is none."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe or a device may have no end
+        raise UnreadableError(f"{path}: not a file")
     image = read_image(path)
     data = path.read_bytes()
     if data[:2] == b"\xff\xd8":
@@ -280,9 +332,9 @@ def _jpeg(path: Path) -> tuple[bytes, UInt8[np.ndarray, "h w 3"]]:
 
 
 def _patches(path: Path, grid: tuple[int, int]) -> Int16[np.ndarray, "2 p"]:
-    """Both directions of a map from the first picture to the second. Raises UnreadableError for a patch that is not there."""
+    """A map from the first picture to the second, and its inverse. Raises UnreadableError for a patch that is not there."""
     mapping, num = read_correspondences(path), grid[0] * grid[1]
-    patches = np.full((2, num), OUTSIDE, np.int16)
+    patches = np.repeat(np.array([[OUTSIDE], [UNKNOWN]], np.int16), num, axis=1)
     for i, j in mapping.items():
         if not (0 <= i < num and 0 <= j < num):
             raise UnreadableError(f"{path}: speaks of patch {max(i, j)}, and a picture has {num}")
@@ -303,8 +355,8 @@ def identity(first: str, second: str, layout: str) -> tuple[str, str, int, int]:
     )
     folder = list(a.parent.parts)
     numbers = PAIR_FOLDER.fullmatch(folder[-1]) if folder else None
-    if numbers and len(folder) > 2 and a.name == "0000.jpg":
-        source, *scene = (unquote(part) for part in folder[:-1])
+    if numbers and len(folder) > 2 and a.name == "0000.jpg" and b == a.with_name("0001.jpg"):
+        source, *scene = (part if "%00" in part else unquote(part) for part in folder[:-1])
         return source, "/".join(scene), int(numbers[1]), int(numbers[2])
     source, *scene = folder or [layout]
     if a.parent == b.parent and (a.stem, b.stem) == ("0000", "0001"):

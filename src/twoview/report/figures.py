@@ -150,7 +150,7 @@ def figures_of(folder: Path, selection: str | None = None) -> tuple[Figures, pa.
         reasons=dict(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
         kept_bins=_histogram(overlap[kept]),
         refused_bins=_histogram(overlap[~kept]),
-        band=_band(config, selection_notes(folder, selection)),
+        band=_band(folder, selection, config),
         sources=_sources(rows),
         spreads=_spreads(rows, scenes),
         runs=_runs(folder),
@@ -168,17 +168,35 @@ def read_config(folder: Path) -> dict[str, Any]:
     return {"config": {}}
 
 
-def selection_notes(folder: Path, selection: str | None) -> dict[str, Any]:
-    """How a selection was chosen."""
-    if selection is None:
-        return {}
-    return json.loads((pq.read_schema(selection_path(folder, selection)).metadata or {}).get(b"selection", b"{}"))
+def selection_notes(folder: Path, selection: str) -> dict[str, Any]:
+    """How a selection was chosen, or what can be had of it."""
+    with contextlib.suppress(OSError, ValueError):  # pyarrow's are ValueErrors
+        known = json.loads((pq.read_schema(selection_path(folder, selection)).metadata or {}).get(b"selection", b"{}"))
+        if isinstance(known, dict):
+            return known
+    return {}
 
 
-def _band(config: dict[str, Any], notes: dict[str, Any]) -> tuple[float, float] | None:
-    """The band that a pair had to lie in."""
-    band = notes.get("overlap") or config["config"].get("overlap")
-    return (float(band[0]), float(band[1])) if band else None
+def _band(folder: Path, selection: str | None, config: dict[str, Any]) -> tuple[float, float] | None:
+    """The band that a pair had to lie in: that of the selection, else of the one it was chosen from, at last of the dataset.
+
+    None where nobody knows: a selection was chosen from one that is not there any more.
+    """
+    passed: set[str] = set()
+    while selection is not None and selection not in passed:
+        passed.add(selection)
+        notes = selection_notes(folder, selection)
+        if notes.get("overlap") or not notes:
+            return _bounds(notes.get("overlap"))
+        selection = notes.get("within")
+    return _bounds(config["config"].get("overlap"))
+
+
+def _bounds(band: Any) -> tuple[float, float] | None:
+    with contextlib.suppress(TypeError, ValueError):
+        low, high = band
+        return float(low), float(high)
+    return None
 
 
 def _histogram(overlap: np.ndarray) -> tuple[int, ...]:

@@ -19,9 +19,13 @@ REASON_WORDS: Mapping[str, str] = {
     "singular_homography": "The geometry that was found maps the picture onto a line or past the horizon: a chance agreement.",
     "flipped_homography": "The geometry that was found mirrors the picture, which no camera does: a chance agreement.",
     "few_inliers": "Too few matches agree with one geometry to believe it.",
+    "no_depth": "Too little of a picture has depth, which this estimator measures by.",
     "overlap_low": "The two views share less than the band asks for: the camera moved too far between them.",
     "overlap_high": "The two views share more than the band asks for: the camera moved too little, or stood still.",
     "not_best": "Good, but another pair of its group was better, and one of a group is kept.",
+    "low_sharpness": "One of the two pictures is less sharp than was asked for, so nothing was measured.",
+    "small_floor": "No floor of the 3D scene is as large as a walk through it asks for.",
+    "near_another": "An earlier walk through the scene has nearly the same viewpoints.",
     "unreadable": "One of the two frames could not be decoded.",
     "user_filter": "A filter of yours refused it.",
     "not_selected": "Kept by curate, and left out by this selection.",
@@ -45,8 +49,8 @@ def write_report(folder: Path, selection: str | None = None, *, seconds_for_refu
     refused = refused_cards(folder, rows, figures.config, seconds_for_refused)
     name = "/".join(folder.resolve().parts[-2:]).lstrip("/")
     page = _template().render(
-        title=f"{name}@{selection}" if selection else name,
-        selection=_how(selection_notes(folder, selection)),
+        title=name if selection is None else f"{name}@{selection}",
+        selection=None if selection is None else _how(selection_notes(folder, selection)),
         f=figures,
         kept=kept,
         refused=refused,
@@ -60,7 +64,7 @@ def write_report(folder: Path, selection: str | None = None, *, seconds_for_refu
         settings=json.dumps(figures.config["config"], indent=2, ensure_ascii=False),
         versions={k: v for k, v in figures.config.items() if k != "config"},
     )
-    path = selection_path(folder, selection).with_suffix(".html") if selection else folder / "report.html"
+    path = folder / "report.html" if selection is None else selection_path(folder, selection).with_suffix(".html")
     write_whole(path, page.encode("utf-8", "replace"))
     return path
 
@@ -86,7 +90,7 @@ def _data(figures: Figures, kept: Sequence[Card], refused: Sequence[Card]) -> di
 
 
 def _how(notes: Mapping[str, Any]) -> list[str]:
-    """The conditions of a selection, a line each."""
+    """The conditions of a selection, a line each; none where its file does not say."""
     lines = []
     if notes.get("overlap"):
         lines.append("overlap {}:{}".format(*notes["overlap"]))
@@ -98,7 +102,7 @@ def _how(notes: Mapping[str, Any]) -> list[str]:
         lines.append(f"without {len(notes['drop']):,} pairs of a drop list")
     if notes.get("within"):
         lines.append(f"within {notes['within']}")
-    return lines
+    return lines or ["the kept pairs"] * bool(notes)
 
 
 def _histogram(figures: Figures) -> list[dict[str, Any]]:
