@@ -306,14 +306,22 @@ def _read_tables(out: Path, which: int, schema: pa.Schema, parts: Iterable[int] 
     for part in finished_parts(out) if parts is None else parts:
         path = part_paths(out, part)[which]
         try:
-            there = columns and [name for name in columns if name in pq.read_schema(path).names]
-            tables.append(pq.read_table(path, columns=there).replace_schema_metadata())
+            tables.append(_read_table(path, schema, columns))
         except (OSError, pa.ArrowInvalid) as error:
             reason = str(error).splitlines()[0]
             raise BrokenDatasetError(
                 f"{path}: cannot be read ({reason}). Remove it and run curate again: the part is made anew"
             ) from None
     return pa.concat_tables(tables, promote_options="default")
+
+
+def _read_table(path: Path, schema: pa.Schema, columns: list[str] | None) -> pa.Table:
+    if columns is None:
+        return pq.read_table(path).replace_schema_metadata()
+    known = pq.read_metadata(path)
+    there = pq.read_table(path, columns=[name for name in columns if name in known.schema.to_arrow_schema().names])
+    lacking = {name: pa.nulls(known.num_rows, schema.field(name).type) for name in columns if name not in there.column_names}
+    return pa.table({name: lacking[name] if name in lacking else there[name] for name in columns})
 
 
 def read_bytes(out: Path, shard: str, offset: int, size: int) -> bytes:

@@ -76,7 +76,7 @@ def alike(a: np.ndarray, b: np.ndarray) -> bool:
 
 @pytest.fixture
 def out(wide: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(wide, tmp_path / "pairs")
+    return shutil.copytree(wide, tmp_path / "pairs", ignore=shutil.ignore_patterns("report.html"))
 
 
 def test_every_reason_has_its_words() -> None:
