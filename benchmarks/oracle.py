@@ -22,8 +22,8 @@ import cv2
 import numpy as np
 from footage import KITCHEN, frames, need
 
-from twoview.curation.curate import picture
 from twoview.curation.homography import Paper, Released
+from twoview.curation.views import picture
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reference"))
 import oracle

@@ -22,7 +22,8 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in curate's workers
 import cv2
 from footage import KITCHEN, frames, need
 
-from twoview.curation.curate import CurateConfig, OpenScene, curate_part, picture
+from twoview.curation.curate import CurateConfig, OpenScene, curate_part
+from twoview.curation.views import picture
 from twoview.plan import make_plan
 from twoview.recipes import best_of_window
 from twoview.schema import iter_groups

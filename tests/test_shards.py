@@ -292,7 +292,7 @@ def test_parts_of_an_earlier_version_lack_columns(wide: Path, tmp_path: Path) ->
     shutil.copytree(wide, out)
     path = part_paths(out, 0)[2]
     pq.write_table(pq.read_table(path).drop_columns(["pose_a", "true_overlap_ab"]), path)
-    assert read_manifest(out).schema.names == read_manifest(wide).schema.names
+    assert set(read_manifest(out).schema.names) == set(read_manifest(wide).schema.names)
     assert read_manifest(out)["key"].equals(read_manifest(wide)["key"])
     for columns in (["pose_a"], ["true_overlap_ab", "key"]):
         table = read_manifest(out, columns=columns)

@@ -62,7 +62,7 @@ def random_walk() -> CurateConfig:
 def multiview_habitat() -> CurateConfig:
     """3D scenes as CroCo's MultiView-Habitat: two views near each other that see at least half of the same, by exact depth."""
     nearby = Walks(walk="pairs", samples=4000, forward_m=(0.0, 1.5), min_island_radius_m=0.0, hfov_deg=60.0)
-    return CurateConfig(source=nearby, propose=AlongWalks(), estimator=Truth(), overlap=(0.5, 1.0))
+    return CurateConfig(source=nearby, propose=AlongWalks(), estimator=Truth(min_depth=0.7), overlap=(0.5, 1.0))
 
 
 def rgbd() -> CurateConfig:

@@ -302,7 +302,7 @@ def read_scenes(out: Path, parts: Iterable[int] | None = None) -> pa.Table:
 
 def _read_tables(out: Path, which: int, schema: pa.Schema, parts: Iterable[int] | None, columns: list[str] | None) -> pa.Table:
     """Columns that a part lacks, because an earlier version wrote it, are null."""
-    tables = [schema.empty_table().select(columns or schema.names)]
+    tables = []
     for part in finished_parts(out) if parts is None else parts:
         path = part_paths(out, part)[which]
         try:
@@ -312,7 +312,8 @@ def _read_tables(out: Path, which: int, schema: pa.Schema, parts: Iterable[int] 
             raise BrokenDatasetError(
                 f"{path}: cannot be read ({reason}). Remove it and run curate again: the part is made anew"
             ) from None
-    return pa.concat_tables(tables, promote_options="default")
+    empty = schema.empty_table().select(columns or schema.names)
+    return pa.concat_tables(tables, promote_options="default") if tables else empty
 
 
 def _read_table(path: Path, schema: pa.Schema, columns: list[str] | None) -> pa.Table:

@@ -15,11 +15,12 @@ import pytest
 from runs import SHARED, curate, digests, litter
 from twoview import plan
 from twoview.curation import engine
-from twoview.curation.curate import CurateConfig, OpenScene, pairs_of, picture, view_of
+from twoview.curation.curate import CurateConfig, OpenScene, pairs_of
 from twoview.curation.engine import prepare, run
 from twoview.curation.homography import Paper, Released
 from twoview.curation.measure import measure
 from twoview.curation.propose import AllPairs, BestOfWindow, Consecutive, EverySeconds
+from twoview.curation.views import picture, view_of
 from twoview.errors import BrokenDatasetError, ConfigError, UnreadableError
 from twoview.plan import Slice, read_plan
 from twoview.schema import Frame, Group, Match, Pair, Row, Scene, SceneInfo
@@ -222,7 +223,7 @@ def test_best_of_window_is_the_literal_search(walk: Path, tmp_path: Path) -> Non
         lowest = None
         for i in range(start, start + 3):
             for j in range(start + 16, start + 19):
-                jpegs = [view_of(frames[k], None, config).image for k in (i, j)]
+                jpegs = [view_of(frames[k], None, config.crop, config.size).image for k in (i, j)]
                 overlap = measure(*jpegs, size=112).overlap
                 if overlap is not None and 0.4 <= overlap <= 0.6 and (lowest is None or overlap < lowest[0]):
                     lowest = (overlap, i, j)

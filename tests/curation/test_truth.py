@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from twoview.curation.curate import CurateConfig, stored_geometry, view_of
 from twoview.curation.truth import Truth
+from twoview.curation.views import stored_geometry, view_of
 from twoview.demo import flat, glb
 from twoview.errors import ConfigError
 from twoview.geometry import look_up, share_seen
@@ -110,6 +110,16 @@ def test_without_depth_nothing_is_known() -> None:
     assert share_seen(look_up(wall(0.0), wall())[0]) is None
 
 
+def test_a_floor_for_depth() -> None:
+    depth = np.full((112, 112), 2.0)
+    depth[:56] = 0
+    assert Truth(min_depth=0.4).measure(wall(depth), wall()).found
+    assert Truth(min_depth=0.6).measure(wall(depth), wall()).failure == "no_depth"
+    assert Truth(min_depth=0.6).measure(wall(), wall(depth)).failure == "no_depth"
+    with pytest.raises(ConfigError, match=r"--estimator\.min-depth"):
+        Truth(min_depth=2.0)
+
+
 def test_behind_the_camera_is_outside() -> None:
     """The wall in front of a lies behind b, which has gone through it."""
     assert overlaps(wall(2.0), wall(2.0, z_m=3.0))[0] == 0
@@ -118,7 +128,7 @@ def test_behind_the_camera_is_outside() -> None:
 def test_pixels_are_not_enough() -> None:
     with pytest.raises(ConfigError, match="needs depth and pose"):
         Truth().describe(np.zeros((8, 8, 3), np.uint8))
-    view = view_of(Frame(id="x", image=np.zeros((64, 64, 3), np.uint8)), None, CurateConfig(size=64))
+    view = view_of(Frame(id="x", image=np.zeros((64, 64, 3), np.uint8)), None, "centre", 64)
     with pytest.raises(ConfigError, match="needs depth and pose"):
         Truth().describe_view(view)
 
@@ -129,7 +139,7 @@ def test_geometry_is_cut_and_resized_with_its_picture() -> None:
     frame = Geometry(
         depth_m=rng.uniform(1, 3, (480, 640)).astype(np.float32), pose=np.eye(4), intrinsics=np.array([585.0, 580.0, 320.0, 240.0])
     )
-    view = view_of(Frame(id="x", image=np.zeros((480, 640, 3), np.uint8), geometry=frame), None, CurateConfig(size=160))
+    view = view_of(Frame(id="x", image=np.zeros((480, 640, 3), np.uint8), geometry=frame), None, "centre", 160)
     assert view.crop == (80, 0, 560, 480)
     assert view.geometry is not None
     assert view.geometry.depth_m.shape == (160, 160)

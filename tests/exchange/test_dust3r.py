@@ -9,6 +9,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import twoview
@@ -18,7 +19,7 @@ from twoview.errors import ConfigError
 from twoview.exchange.exporting import export
 from twoview.plan import Plan, write_plan
 from twoview.schema import Row
-from twoview.shards import ShardWriter, key_of
+from twoview.shards import ShardWriter, key_of, part_paths
 
 SIZE = (24, 32)
 SCENES = ("room", "a b/hall #2")
@@ -216,6 +217,15 @@ def test_pairs_without_depth(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"pair {ROWS[0].key}: has poses and no depth, .*: select --drop leaves it out"):
         export(dataset, "dust3r", tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.jpg"))
+
+
+def test_a_dataset_from_before_there_were_poses(shots: Dataset, tmp_path: Path) -> None:
+    """Its manifest lacks the columns."""
+    path = part_paths(shots.path, 0)[2]
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns([name for name in table.column_names if name.startswith(("pose_", "intrinsics_"))]), path)
+    with pytest.raises(ConfigError, match="6 have no depth and pose"):
+        export(twoview.open(shots.path), "dust3r", tmp_path / "out")
 
 
 def test_a_pair_whose_overlap_is_not_known(tmp_path: Path) -> None:

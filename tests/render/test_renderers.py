@@ -1,5 +1,6 @@
 """The renderers: against pictures of habitat-sim, against each other, and on made scenes of which everything is known."""
 
+import gc
 import json
 import logging
 from pathlib import Path
@@ -210,6 +211,21 @@ def test_chunks_out_of_sight_change_nothing(monkeypatch: pytest.MonkeyPatch) -> 
         clip = gl._projection(Camera(width_px=96, height_px=64, hfov_deg=70)) @ np.linalg.inv(pose)
         drawn.append(gl._in_sight(clip, pieces._batches[0].low, pieces._batches[0].high).mean())
     assert np.mean(drawn) < 0.5
+
+
+def test_a_scene_s_memory_is_given_back() -> None:
+    """Ten scenes with a texture of 22 MB each, one after the other, take no more than a few of them."""
+    psutil = pytest.importorskip("psutil")
+    process, texture = psutil.Process(), Texture(image=np.zeros((2048, 2048, 4), np.uint8))
+    part = square(-1.0, (1, 1, 1, 1), uv=np.zeros((4, 2), np.float32), texture=0)
+    sizes = []
+    for _ in range(12):
+        renderer = Gl(mesh_of(part, textures=(texture,)))
+        renderer.render(front(), Camera(width_px=16, height_px=16))
+        del renderer
+        gc.collect()
+        sizes.append(process.memory_info().rss / 2**20)
+    assert sizes[-1] - sizes[2] < 80
 
 
 def test_the_same_picture_again(tmp_path: Path) -> None:

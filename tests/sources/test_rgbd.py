@@ -88,14 +88,47 @@ def test_a_video_of_which_some_frames_have_depth(tmp_path: Path) -> None:
     assert number_in(frame.image) == 5
 
 
+def test_folders_of_one_name_and_a_video_with_an_odd_one(tmp_path: Path) -> None:
+    frames(tmp_path / "a" / "kit")
+    frames(tmp_path / "b" / "kit", num=2)
+    footage = RgbdFolders()([tmp_path / "a" / "kit", tmp_path / "b" / "kit", tmp_path / "a" / "kit"])
+    assert [(name, len(footage.open(name))) for name in footage.names()] == [("kit", 3), ("kit~2", 2)]
+    assert footage.num_repeated == 1
+    walk = video_folder(tmp_path / "walk")
+    (walk / "video.mp4").rename(walk / "frame-video.mp4")
+    assert len(RgbdFolders()([walk]).open("walk")) == 2
+
+
+def test_a_list_with_licences(tmp_path: Path) -> None:
+    frames(tmp_path / "one")
+    video_folder(tmp_path / "two")
+    (tmp_path / "list.txt").write_text("one\tkitchens\tCC0\ntwo\n")
+    footage = RgbdFolders()([], tmp_path / "list.txt")
+    assert [(footage.about(name).source, footage.about(name).licence) for name in footage.names()] == [
+        ("kitchens", "CC0"),
+        ("rgbd", None),
+    ]
+
+
+@pytest.mark.parametrize("file", ["frame-000000.depth.png", "frame-000002.pose.txt", "camera-intrinsics.txt"])
+def test_changed_depth_and_poses_are_noticed(file: str, tmp_path: Path) -> None:
+    folder = frames(tmp_path / "room")
+    before = RgbdFolders()([folder]).fingerprint("room")
+    data = bytearray((folder / file).read_bytes())
+    data[-3] ^= 1
+    (folder / file).write_bytes(data)
+    assert RgbdFolders()([folder]).fingerprint("room")[0] != before[0]
+
+
 def test_bad_folders_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"no RGB-D footage in .*empty"):
         RgbdFolders()([tmp_path / "empty"])
     with pytest.raises(ConfigError, match="no such folder"):
         RgbdFolders()([tmp_path / "nowhere"])
-    with pytest.raises(ConfigError, match="--list"):
-        RgbdFolders()([tmp_path], tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("empty\n")
+    with pytest.raises(ConfigError, match=r"no RGB-D footage in .*list.txt"):
+        RgbdFolders()([], tmp_path / "list.txt")
     folder = frames(tmp_path / "room")
     scene = RgbdFolders()([folder]).open("room")
     (folder / "frame-000000.pose.txt").write_text("1 2 3")

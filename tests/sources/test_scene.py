@@ -15,8 +15,10 @@ from runs import curate, digests, litter
 from runs import twoview as run
 from twoview.cli import main
 from twoview.errors import ConfigError, UnreadableError
+from twoview.render.load import load_mesh
 from twoview.schema import iter_groups
 from twoview.shards import read_manifest, read_scenes
+from twoview.sources import scene as scene_module
 from twoview.sources.scene import SPREAD_DEG, SPREAD_M, Walk, Walks
 
 WALK = ("--recipe", "walk", "--source.samples", "6")
@@ -140,6 +142,54 @@ def test_walks_are_spread(flat: Path) -> None:
     assert routes.refusal.count("near_another") == (~routes.free.any(1)).sum()
 
 
+def test_random_walks_are_spread_within_a_walk_too(flat: Path) -> None:
+    """Each leg keeps a pair of its own, so legs of one walk must not be near each other either."""
+    scene = loaded(flat, walk="random", samples=40, stations=8)
+    routes = scene.routes
+    assert routes is not None
+    used = [(k, s) for k in range(40) for s in range(7) if routes.free[k, s]]
+    ends = np.concatenate([routes.eye_m, routes.heading_deg[..., None]], axis=2)
+    for (k, s), (m, t) in combinations(used, 2):
+        for order in ((0, 1), (1, 0)):
+            away = ends[k, [s, s + 1]] - ends[m, [t, t + 1]][list(order)]
+            turn = np.abs((away[:, 3] + 22.5) % 45 - 22.5)
+            assert not ((np.linalg.norm(away[:, :3], axis=1) < SPREAD_M) & (turn < SPREAD_DEG)).all()
+    assert not routes.free.all()
+
+
+@pytest.mark.parametrize("kind", ["gltf", "obj"])
+def test_changed_textures_are_noticed(kind: str, flat: Path, tmp_path: Path) -> None:
+    """A picture, a buffer or a material beside the scene belongs to it."""
+    if kind == "gltf":
+        text = '{"asset": {"version": "2.0"}, "buffers": [{"uri": "a%20b.bin", "byteLength": 3}], "images": [{"uri": "wall.png"}]}'
+        files = ["a b.bin", "wall.png"]
+    else:
+        text, files = "mtllib my colours.mtl\nv 0 0 0\n", ["my colours.mtl", "wall.png"]
+    (tmp_path / f"room.{kind}").write_text(text)
+    for name in files:
+        (tmp_path / name).write_bytes(b"newmtl a\nmap_Kd wall.png\n" if name.endswith("mtl") else b"abc")
+    known = [Walks()([tmp_path / f"room.{kind}"]).fingerprint(f"room.{kind}")[0]]
+    for name in files:
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b"# more\n")
+        known.append(Walks()([tmp_path / f"room.{kind}"]).fingerprint(f"room.{kind}")[0])
+    assert len(set(known)) == 3
+
+
+def test_habitat_is_told_which_way_is_up(flat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from twoview.render import backends
+
+    asked = []
+    monkeypatch.setattr(backends, "Habitat", lambda path, up: asked.append(up))
+    for name, up in (("a.ply", None), ("a.glb", None), ("a.glb", "z")):
+        backends.open_renderer(None, Path(name), up, "habitat")
+    assert asked == ["z", "y", "z"]
+    loaded(flat, samples=1, backend="habitat")
+    assert asked[-1] == "y"
+    monkeypatch.setattr(scene_module, "load_mesh", lambda path, up, linearise: load_mesh(flat))
+    loaded(flat.with_suffix(".ply"), samples=1, backend="habitat")
+    assert asked[-1] == "z"
+
+
 def test_a_random_walk_pairs_neighbours(flat: Path) -> None:
     scene = loaded(flat, walk="random", samples=2, stations=5, headings=4)
     groups = list(iter_groups(scene.groups()))
@@ -251,8 +301,10 @@ def test_random_walks_are_curated(flat: Path, tmp_path: Path) -> None:
 
 def test_the_seed_and_the_size_are_the_runs(flat: Path, tmp_path: Path) -> None:
     assert curate([flat], tmp_path / "pairs", "--size", "128", "--seed", "5", flags=(*WALK[:3], "2", "--min-sharpness", "0")) == 0
-    known = json.loads((tmp_path / "pairs" / "config.json").read_text())["config"]["source"]
-    assert (known["size_px"], known["seed"]) == (128, 5)
+    walks = Walks(samples=2)
+    object.__setattr__(walks, "seed", 5)
+    row = next(row for row in read_manifest(tmp_path / "pairs").to_pylist() if row["stored"])
+    np.testing.assert_allclose(np.ravel(Walk(flat, walks).pose(row["frame_index_a"])), row["pose_a"])
     assert twoview.open(tmp_path / "pairs")[0].a.shape == (128, 128, 3)
 
 

@@ -31,8 +31,9 @@ def curate(args: Sequence[str]) -> int:
 def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
     import tyro
 
-    from ..curation.curate import Crop, CurateConfig
+    from ..curation.curate import CurateConfig
     from ..curation.verdicts import band_text
+    from ..curation.views import Crop
     from ..recipes import curate_recipe
 
     recipe_name = _value_of(args, "--recipe") or "paper"
@@ -46,7 +47,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         """
 
         paths: tyro.conf.Positional[tuple[Path, ...]] = ()
-        """Videos, folders of videos, folders of photos (each sub-folder is a scene)."""
+        """Videos, folders of videos, folders of photos (each sub-folder is a scene); with --recipe walk, 3D scenes."""
         list: Path | None = None
         """A text file of paths, one a line, with tabs before an optional source and licence."""
         out: Path
@@ -58,7 +59,9 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         store: str | None = band_text(base.store) if base.store else None
         """Pairs are stored that overlap this much, kept or not, for a looser choice later. Default: as --overlap."""
         if is_dataclass(base.source):
-            source: type(base.source) = field(default_factory=lambda: base.source)  # pyright: ignore
+            source: type(base.source) = field(  # pyright: ignore
+                default_factory=lambda: base.source
+            )
             """How the paths become scenes."""
         propose: type(base.propose) = field(  # pyright: ignore - so that a user's own fields are flags
             default_factory=lambda: base.propose
@@ -197,6 +200,7 @@ def _advice(summary: "Summary", config: "CurateConfig") -> str:
     if not summary.num_pairs:
         return f"nothing kept: no scene has two frames to pair{f'; for short videos try {closer}' if closer else ''}"
     reason = next(iter(summary.reasons), "")
+    other_axis = "y" if getattr(config.source, "up", None) == "z" else "z"
     why, flags = {
         "overlap_high": ("they look too alike", {"frames further apart": apart, "a higher band": "--overlap 0.5:0.9"}),
         "overlap_low": ("they share too little", {"frames closer together": closer, "a lower band": "--overlap 0.3:0.7"}),
@@ -204,7 +208,7 @@ def _advice(summary: "Summary", config: "CurateConfig") -> str:
         "low_sharpness": ("they are blurred or bare", {"a lower bound": f"--min-sharpness {config.min_sharpness / 4:g}"}),
         "small_floor": (
             "no floor is as large as a walk asks for",
-            {"smaller ones": "--source.min-island-radius-m 2", "another axis": "--source.up z"},
+            {"smaller ones": "--source.min-island-radius-m 2", "another axis": f"--source.up {other_axis}"},
         ),
         "near_another": ("the walks stand where others have stood", {"another draw": "--seed 1"}),
         "user_filter": ("see your own filters", {}),
@@ -316,10 +320,12 @@ def demo(args: Sequence[str]) -> int:
 
     given = parse(Demo, args, "demo")
     scene, out, samples = given.folder / "flat.glb", given.folder / "pairs", 24
-    if not scene.exists():
+    try:
         given.folder.mkdir(parents=True, exist_ok=True)
-        write_flat(scene)
-        print(f"made {scene}, four furnished rooms")
+        write_flat(scene)  # the same bytes each time
+    except OSError as error:
+        raise ConfigError(f"{given.folder}: cannot be written ({error.strerror}): give a folder of your own") from None
+    print(f"made {scene}, four furnished rooms")
     print(f"$ twoview curate {scene} --out {out} --recipe walk --source.samples {samples}")
     config = curate_recipe("walk")
     config = replace(config, source=replace(config.source, samples=samples))  # pyright: ignore[reportArgumentType]

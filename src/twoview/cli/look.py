@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def measure(args: Sequence[str]) -> int:
     import tyro
 
-    from ..curation.curate import Crop
     from ..curation.measure import as_row_dict, drawing, measure, stored_picture
+    from ..curation.views import Crop
     from ..recipes import curate_recipe
 
     @dataclass(frozen=True, kw_only=True)

@@ -9,20 +9,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import cv2
 import numpy as np
-from jaxtyping import UInt8
 
 from ..errors import ConfigError, TwoviewError, UnreadableError
-from ..geometry import look_up, share_seen
 from ..plan import Slice, about
 from ..schema import (
     Estimator,
     Filter,
-    Frame,
-    Geometry,
     Group,
     Match,
     Pair,
@@ -39,9 +34,7 @@ from ..sources import find_footage
 from .homography import Paper
 from .propose import EverySeconds
 from .verdicts import Band, band_text, judge, perceptual_hash, sharpness
-
-Crop = Literal["centre", "stretch", "none"]
-JPEG_QUALITY = 95
+from .views import Crop, depth_png, geometry_columns, view_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +133,7 @@ def curate_part(
                     row = row_of(pair, scene, config)
                     if pair.store and pair.a and pair.b and pair.match:
                         shard.write_sample(
-                            row, pair.a.jpeg, pair.b.jpeg, *_arrays(pair.match), _depth_png(pair.a), _depth_png(pair.b)
+                            row, pair.a.jpeg, pair.b.jpeg, *_arrays(pair.match), depth_png(pair.a), depth_png(pair.b)
                         )
                     else:
                         shard.write_row(row)
@@ -166,13 +159,6 @@ def _arrays(match: Match) -> tuple[np.ndarray, np.ndarray]:
     """Patches and points of a match, empty where the estimator gives none."""
     patches = np.empty((2, 0), np.int16) if match.patches is None else match.patches
     return patches, np.empty((0, 4), np.float32) if match.points is None else match.points
-
-
-def _depth_png(view: View) -> bytes | None:
-    """Depth in whole millimetres, where it is known."""
-    if view.geometry is None:
-        return None
-    return cv2.imencode(".png", np.rint(view.geometry.depth_m * 1000).astype(np.uint16))[1].tobytes()
 
 
 def pairs_of(scene: "OpenScene", piece: Slice, config: CurateConfig) -> Iterator[Pair]:
@@ -268,62 +254,14 @@ class OpenScene:
             frame = self.scene[index]
         except UnreadableError:
             return None
-        return view_of(frame, None if self.scene.times_s is None else float(self.scene.times_s[index]), self.config)
+        time_s = None if self.scene.times_s is None else float(self.scene.times_s[index])
+        return view_of(frame, time_s, self.config.crop, self.config.size)
 
     def _describe(self, view: View) -> Any:
         self.num_described += 1
         estimator = self.config.estimator
         of_view = getattr(estimator, "describe_view", None)
         return of_view(view) if of_view else estimator.describe(view.image)
-
-
-def view_of(frame: Frame, time_s: float | None, config: CurateConfig) -> View:
-    """A frame as it is stored: what is measured is what the JPEG decodes to."""
-    image, crop = picture(frame.image, config.crop, config.size)
-    jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    image = cv2.imdecode(jpeg, cv2.IMREAD_COLOR_RGB)
-    assert image is not None  # it was encoded a line above
-    geometry = None if frame.geometry is None else stored_geometry(frame.geometry, crop, image.shape[:2])
-    return View(time_s=time_s, jpeg=jpeg.tobytes(), image=image, crop=crop, geometry=geometry)
-
-
-def stored_geometry(geometry: Geometry, crop: tuple[int, int, int, int], size: tuple[int, int]) -> Geometry:
-    """A frame's geometry, cut and resized with its picture; depth in whole millimetres, 0 beyond 65 m, as it is stored.
-
-    crop: x0 y0 x1 y1 in px of the frame; size: height and width of the picture.
-    """
-    x0, y0, x1, y1 = crop
-    depth_mm = np.rint(geometry.depth_m[y0:y1, x0:x1] * 1000)
-    depth_mm = np.where((depth_mm > 0) & (depth_mm < 65_536), depth_mm, 0).astype(np.uint16)  # False for NaN
-    if depth_mm.shape != size:  # no depth is made up between two surfaces
-        depth_mm = cv2.resize(depth_mm, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    scale = np.array([size[1] / (x1 - x0), size[0] / (y1 - y0)])
-    fx_fy, centre = geometry.intrinsics[:2] * scale, (geometry.intrinsics[2:] - (x0, y0) + 0.5) * scale - 0.5
-    return Geometry(depth_m=depth_mm / np.float32(1000), pose=geometry.pose, intrinsics=np.concatenate([fx_fy, centre]))
-
-
-def picture(
-    image: UInt8[np.ndarray, "h w 3"], crop: Crop, size_px: int
-) -> tuple[UInt8[np.ndarray, "h2 w2 3"], tuple[int, int, int, int]]:
-    """A frame cropped and resized by the run's rule, and the crop: x0 y0 x1 y1 in px of the frame.
-
-    Averaged over areas where it shrinks, linear where it grows; `stretch` is always linear, as published.
-    """
-    height, width = image.shape[:2]
-    x0 = y0 = 0
-    x1, y1 = width, height
-    target = (size_px, size_px)
-    if crop == "centre":
-        side = min(height, width)
-        x0, y0 = (width - side) // 2, (height - side) // 2
-        x1, y1 = x0 + side, y0 + side
-    elif crop == "none":
-        target = (max(size_px, round(width * size_px / height)), max(size_px, round(height * size_px / width)))
-    cut = image[y0:y1, x0:x1]
-    if cut.shape[:2] != target[::-1]:
-        shrinks = crop != "stretch" and min(cut.shape[:2]) > size_px
-        cut = cv2.resize(cut, target, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.ascontiguousarray(cut), (x0, y0, x1, y1)
 
 
 def measured_columns(match: Match) -> dict[str, Any]:
@@ -363,7 +301,7 @@ def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
     if not pair.store or a is None or b is None:
         return replace(row, homography=None, patch_grid=None)
     if a.geometry and b.geometry:
-        row = replace(row, **_geometry_columns(a.geometry, b.geometry))
+        row = replace(row, **geometry_columns(a.geometry, b.geometry))
     return replace(
         row,
         sharpness_a=scene.sharpness(a),
@@ -375,15 +313,3 @@ def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
         sha256_a=hashlib.sha256(a.jpeg).hexdigest(),
         sha256_b=hashlib.sha256(b.jpeg).hexdigest(),
     )
-
-
-def _geometry_columns(a: Geometry, b: Geometry) -> dict[str, Any]:
-    """Poses, intrinsics, and the overlap that follows from depth and pose alone."""
-    return {
-        "pose_a": a.pose.ravel().tolist(),
-        "pose_b": b.pose.ravel().tolist(),
-        "intrinsics_a": a.intrinsics.tolist(),
-        "intrinsics_b": b.intrinsics.tolist(),
-        "true_overlap_ab": share_seen(look_up(a, b)[0]),
-        "true_overlap_ba": share_seen(look_up(b, a)[0]),
-    }

@@ -10,8 +10,9 @@ from jaxtyping import UInt8
 from ..errors import ConfigError
 from ..schema import Estimator, Match
 from ..sources.images import read_image
-from .curate import Crop, measured_columns, picture
+from .curate import measured_columns
 from .homography import Paper
+from .views import Crop, picture
 
 Picture = UInt8[np.ndarray, "h w 3"]
 

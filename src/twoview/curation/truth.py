@@ -19,6 +19,12 @@ class Truth:
     """Exact overlap of pictures that come with depth and pose: rendered views, RGB-D footage. Pixels do not count."""
 
     name = "truth@1"
+    min_depth: float = 0.05
+    """Less than this share of a picture has depth, and nothing is said."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_depth <= 1:
+            raise ConfigError(f"--estimator.min-depth is {self.min_depth}: give a share from 0 to 1, as 0.7")
 
     def describe(self, image: UInt8[np.ndarray, "h w 3"], /) -> Geometry:
         """Raises ConfigError: pixels are not enough."""
@@ -34,6 +40,8 @@ class Truth:
         A patch goes where most of its points go; where most have no counterpart, it reads what befell most of those. `points` has
         at most one for each patch.
         """
+        if min((view.depth_m > 0).mean() for view in (a, b)) < self.min_depth:
+            return Match(found=False, failure="no_depth")
         (fate_ab, u, v), (fate_ba, u_back, v_back) = look_up(a, b), look_up(b, a)
         share_ab, share_ba = share_seen(fate_ab), share_seen(fate_ba)
         if share_ab is None or share_ba is None:

@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from jaxtyping import Int16, UInt8
 
-from ..curation.curate import JPEG_QUALITY
 from ..curation.engine import versions
 from ..curation.locks import Lock, holder
 from ..curation.verdicts import perceptual_hash, sharpness
+from ..curation.views import JPEG_QUALITY
 from ..dataset import decode
 from ..errors import ConfigError, TryLaterError, UnreadableError
 from ..plan import Plan, Slice, read_plan, write_plan

@@ -46,12 +46,14 @@ def _context() -> Any:
         raise ConfigError("rendering with OpenGL needs one more package: pip install 'twoview[scenes]'") from None
     os.environ.setdefault("LP_NUM_THREADS", "0")  # llvmpipe: a worker draws in its own thread
     try:
-        return moderngl.create_context(standalone=True, backend="egl", require=330)  # pyright: ignore[reportArgumentType]
+        context = moderngl.create_context(standalone=True, backend="egl", require=330)  # pyright: ignore[reportArgumentType]
     except Exception as error:  # moderngl and glcontext raise bare ones
         why = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"no OpenGL over EGL on this machine ({why}): apt-get install libegl1 libgl1 libgl1-mesa-dri, or use the back end ray"
         ) from None
+    context.gc_mode = "auto"  # a scene's textures go with its renderer: left alone they would stay till the process ends
+    return context
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,17 +1,21 @@
 """Scene files as meshes: glTF by `gltf.py`, PLY (ScanNet, Replica) and OBJ through trimesh, all turned so that y is up."""
 
+import contextlib
 import io
+import os
 import re
 import warnings
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 
 from ..errors import UnreadableError
 from .gltf import check_gltf, read_gltf, tidy
+from .gltf_file import open_gltf
 from .mesh import Mesh, Part, Texture, Wrap
 from .pictures import decode_picture, package
 
@@ -50,6 +54,23 @@ def check_mesh(path: Path) -> None:
         _check_ply(path)
     else:
         _check_obj(path, _head(path))
+
+
+def files_beside(path: Path) -> list[Path]:
+    """The files that a scene file names: buffers, pictures, materials. Those of a file that cannot be read are not known."""
+    if path.suffix.lower() == ".gltf":
+        with contextlib.suppress(UnreadableError):
+            spec = open_gltf(path).json
+            uris = [entry.get("uri", "data:") for kind in ("buffers", "images") for entry in spec.get(kind, [])]
+            return [path.parent / unquote(uri) for uri in uris if not uri.startswith("data:")]
+    if path.suffix.lower() != ".obj":
+        return []
+    found, named = [], rb"(?m)^\s*(?:mtllib|map_\w+)\s+(?:-\S+\s+)*(.+?)\s*$"
+    with contextlib.suppress(OSError):
+        found = [path.parent / os.fsdecode(name) for name in re.findall(named, path.read_bytes())]
+        for material in [p for p in found if p.exists()]:
+            found += [material.parent / os.fsdecode(name) for name in re.findall(named, material.read_bytes())]
+    return found
 
 
 def _suffix(path: Path) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
-from ..curation.curate import picture
+from ..curation.views import picture
 from ..dataset import decode
 from ..errors import ConfigError, TwoviewError
 from ..plan import read_plan
@@ -172,9 +172,8 @@ class FootageAgain:
         known = dict(self._settings.get("source") or {})
         if known.pop("type", "") != f"{Walks.__module__}:{Walks.__qualname__}":
             raise ConfigError("its pictures were rendered by a source that is not known here")
-        run = {name: known.pop(name) for name in ("size_px", "seed")}
         fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
         walks = Walks(**fields)
-        for name, value in run.items():
+        for name, value in (("size_px", self._settings["size"]), ("seed", self._settings["seed"])):
             object.__setattr__(walks, name, value)
         return Walk(path, walks, name=scene)

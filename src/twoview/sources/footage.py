@@ -72,6 +72,8 @@ class Input:
     kind: str
     """video, images, stereo, rgbd, scene (3D), or missing"""
     paths: tuple[Path, ...]
+    beside: tuple[tuple[Path, ...], ...] = ()
+    """What else a scene is read from, kind by kind: textures, depth, poses."""
     source: str = ""
     licence: str | None = None
 
@@ -112,16 +114,17 @@ class Footage:
     def fingerprint(self, name: str, /) -> tuple[str, int]:
         """What the bytes of a scene are known by, and how many there are.
 
-        sha256 over each file's name and size, and over the first and last MiB of the first and the last file.
+        sha256 over each file's name and size, and over the first and last MiB of the first and the last file; of each kind of file
+        that a scene is read from.
         """
         item = self.inputs[name]
         digest, total = hashlib.sha256(item.kind.encode()), 0
-        for i, path in enumerate(item.paths):
+        for path, is_end in ((p, i in (0, len(kind) - 1)) for kind in (item.paths, *item.beside) for i, p in enumerate(kind)):
             try:
                 size = path.stat().st_size
                 digest.update(f"{path.name}\0{size}\0".encode())
                 total += size
-                if i in (0, len(item.paths) - 1):
+                if is_end:
                     with path.open("rb") as file:
                         digest.update(file.read(_MIB))
                         file.seek(max(0, size - _MIB))
@@ -175,7 +178,7 @@ def _find(paths: Iterable[Path], list_file: Path | None, extensions: frozenset[s
     num_ignored = 0
     for path in paths:
         if not _is_there(path):
-            raise ConfigError(f"{path}: no such file or folder. Give a video, a folder of videos or photos, or --list FILE")
+            raise ConfigError(f"{path}: no such file or folder. Give a file or a folder that is there, or --list FILE")
         if _shown(path) != path:
             raise ConfigError(f"{_shown(path)}: the name is not UTF-8 text; rename it")
         if odd := _odd(path):
@@ -193,8 +196,12 @@ def _find(paths: Iterable[Path], list_file: Path | None, extensions: frozenset[s
         found += inputs
         photos += singles
         num_ignored += ignored
-    found += _together(photos)
-    named: dict[str, Input] = {}
+    return named(found + _together(photos), num_ignored)
+
+
+def named(found: Sequence[Input], num_ignored: int = 0) -> Footage:
+    """Inputs by name: of two of one name the later gets ~2, and one that is given again is left out."""
+    inputs: dict[str, Input] = {}
     known: set[tuple[str, ...]] = set()
     for item in found:
         where = tuple(os.path.abspath(path) for path in item.paths)
@@ -202,11 +209,11 @@ def _find(paths: Iterable[Path], list_file: Path | None, extensions: frozenset[s
             continue
         known.add(where)
         name, n = item.name, 1
-        while name in named:
+        while name in inputs:
             n += 1
             name = f"{item.name}~{n}"
-        named[name] = replace(item, name=name, source=item.source or item.kind)
-    return Footage(named, num_ignored, len(found) - len(named))
+        inputs[name] = replace(item, name=name, source=item.source or item.kind)
+    return Footage(inputs, num_ignored, len(found) - len(inputs))
 
 
 def _is_there(path: Path) -> bool:
@@ -302,7 +309,7 @@ def _in_list(list_file: Path, extensions: frozenset[str]) -> tuple[list[Input], 
     found: list[Input] = []
     photos: list[Input] = []
     num_ignored = 0
-    for listed, source, licence in _lines(list_file):
+    for listed, source, licence in list_lines(list_file):
         path, name = list_file.parent / listed, PurePath(listed).as_posix().lstrip("/")
         items, into = [], found
         if not _is_there(path) or _odd(path):
@@ -321,7 +328,7 @@ def _in_list(list_file: Path, extensions: frozenset[str]) -> tuple[list[Input], 
     return found, photos, num_ignored
 
 
-def _lines(list_file: Path) -> Iterator[tuple[str, str, str]]:
+def list_lines(list_file: Path) -> Iterator[tuple[str, str, str]]:
     """Path, source and licence of each line; the last two may be empty."""
     try:
         lines = list_file.read_text(encoding="utf-8-sig").split("\n")  # splitlines() would cut names at other characters too

@@ -1,7 +1,7 @@
 """RGB-D footage as scenes: pictures that come with depth and pose, so that their true overlap is known."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64
 
 from ..errors import ConfigError, UnreadableError
 from ..schema import Frame, Geometry, SceneInfo
-from .footage import Footage, Input, folders_in
+from .footage import Footage, Input, folders_in, list_lines, named
 from .images import natural_key, read_image
 from .video import Video
 
@@ -30,21 +30,30 @@ class RgbdFolders:
     """
 
     def __call__(self, paths: Iterable[Path], list_file: Path | None = None) -> "RgbdFootage":
-        """The scenes in folders. Raises ConfigError where there are none."""
+        """The scenes in folders, and in those that a list names. Raises ConfigError where there are none."""
+        paths = list(paths)
+        found = [_input(folder, name) for root in paths for folder, name in folders_in(root)]
         if list_file is not None:
-            raise ConfigError("--list: RGB-D folders are given as they are, not in a list")
-        paths, inputs = list(paths), {}
-        for root in paths:
-            for folder, name in folders_in(root):
-                files = _colour_files(folder) or _video_files(folder)
-                if files:
-                    inputs[name] = Input(name=name, kind="rgbd", paths=tuple(files), source="rgbd")
-        if not inputs:
+            for listed, source, licence in list_lines(list_file):
+                inputs = [_input(folder, name) for folder, name in folders_in(list_file.parent / listed)]
+                found += [item and replace(item, source=source or item.source, licence=licence or None) for item in inputs]
+            paths.append(list_file)
+        footage = named([item for item in found if item])
+        if not footage.inputs:
             given = ", ".join(map(str, paths))
-            raise ConfigError(
-                f"no RGB-D footage in {given}: frame-*.color.jpg with .depth.png and .pose.txt, or poses.txt and depth/"
-            )
-        return RgbdFootage(inputs)
+            raise ConfigError(f"no RGB-D footage in {given}: *.color.jpg with .depth.png and .pose.txt, or poses.txt and depth/")
+        return RgbdFootage(footage.inputs, footage.num_ignored, footage.num_repeated)
+
+
+def _input(folder: Path, name: str) -> Input | None:
+    """The scene in a folder, with all the files that it is read from."""
+    colour, video = _colour_files(folder), _video_files(folder)
+    if not colour and not video:
+        return None
+    poses = sorted(folder.glob("*.pose.txt")) if colour else [folder / "poses.txt"]
+    depth = sorted(folder.glob("*.depth.png") if colour else (folder / "depth").glob("*.png"))
+    beside = (tuple(poses), tuple(depth), tuple(_intrinsics_files(folder)))
+    return Input(name=name, kind="rgbd", paths=tuple(colour or video), beside=beside, source="rgbd")
 
 
 def _colour_files(folder: Path) -> list[Path]:
@@ -64,9 +73,7 @@ class RgbdFootage(Footage):
 
     def open(self, name: str, /) -> "RgbdFrames | RgbdVideo":
         item = self.inputs[name]
-        folder = item.paths[0].parent
-        is_video = not item.paths[0].name.startswith("frame-") and (folder / "poses.txt").exists()
-        return (RgbdVideo if is_video else RgbdFrames)(item)
+        return (RgbdFrames if ".color." in item.paths[0].name else RgbdVideo)(item)
 
 
 class Rgbd:
@@ -139,12 +146,15 @@ class RgbdVideo(Rgbd):
         return self.framed(index, self._video[number].image, path, self._poses()[number])
 
 
+def _intrinsics_files(folder: Path) -> list[Path]:
+    return [path for place in (folder, folder.parent) for name in INTRINSICS if (path := place / name).exists()][:1]
+
+
 def _intrinsics_file(folder: Path) -> Path:
-    places: Sequence[Path] = [place / name for place in (folder, folder.parent) for name in INTRINSICS]
-    found = next((path for path in places if path.exists()), None)
-    if found is None:
+    found = _intrinsics_files(folder)
+    if not found:
         raise UnreadableError(f"{folder}: no {' or '.join(INTRINSICS)} there or above: write the camera's 3 x 3 matrix")
-    return found
+    return found[0]
 
 
 def _numbers(path: Path) -> Float64[np.ndarray, " n"]:

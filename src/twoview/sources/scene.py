@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64
 from ..errors import ConfigError, UnreadableError
 from ..render.backends import Backend, open_renderer
 from ..render.camera import Camera, Rendering, look
-from ..render.load import Up, check_mesh, load_mesh
+from ..render.load import Up, check_mesh, files_beside, load_mesh
 from ..render.navigation import Navigation
 from ..render.pictures import package
 from ..schema import Frame, Geometry, Group, SceneInfo
@@ -40,9 +40,9 @@ class Walks:
     samples: int = 3000
     """Walks in each scene."""
     stations: int = 3
-    """Stops of a random walk."""
+    """Stops of a walk, where walk is random."""
     headings: int = 8
-    """Views at each station, all around."""
+    """Views at each station, all around, where walk is stations or random."""
     forward_m: tuple[float, float] = (0.5, 1.0)
     """Steps between stations, shortest and longest."""
     camera_height_m: tuple[float, float] = (1.2, 1.8)
@@ -57,8 +57,8 @@ class Walks:
     """Darken Basis and KTX2 textures that are flagged sRGB, as habitat-sim does."""
     backend: Backend = "auto"
     """What renders: OpenGL, else rays; habitat where habitat-sim is installed."""
-    size_px: int = field(default=224, init=False)
-    seed: int = field(default=0, init=False)
+    size_px = 224  # these two are the run's --size and --seed: no flags of its own
+    seed = 0
 
     def __post_init__(self) -> None:
         for name in ("forward_m", "camera_height_m"):
@@ -77,7 +77,10 @@ class Walks:
         for name in ("scipy.sparse", "trimesh"):  # before a plan is made that would call every scene unreadable
             package(name, "a 3D scene")
         found = find_scenes(paths, list_file)
-        return WalkedScenes(found.inputs, found.num_ignored, found.num_repeated, walks=self)
+        inputs = {
+            name: replace(item, beside=tuple((p,) for p in files_beside(item.paths[0]))) for name, item in found.inputs.items()
+        }
+        return WalkedScenes(inputs, found.num_ignored, found.num_repeated, walks=self)
 
     @property
     def num_stations(self) -> int:
@@ -144,7 +147,7 @@ class Walk:
         """Read the scene and lay out every walk. Raises UnreadableError where it cannot be read or has no floor."""
         mesh = load_mesh(self.path, self.walks.up, linearise=self.walks.linearise)
         self.routes = lay_out(Navigation.of(mesh), self.walks, self.name)
-        self._renderer = open_renderer(mesh, self.path, self.walks.up or "y", self.walks.backend)
+        self._renderer = open_renderer(mesh, self.path, self.walks.up, self.walks.backend)
 
     def __getitem__(self, index: int) -> Frame:
         if not 0 <= index < len(self):
@@ -233,10 +236,9 @@ def lay_out(floor: Navigation, walks: Walks, scene: str) -> Routes:
     for k in range(walks.samples if not refusal[0] else 0):
         rng = np.random.default_rng([walks.seed, *b"walk", *name, k])
         eye[k], heading[k], tilt_roll[k] = _route(floor, walks, rng)
-    legs = [leg for legs in walks.legs for leg in legs]
-    free = np.ones((walks.samples, len(legs)), bool)
+    free = np.ones((walks.samples, sum(map(len, walks.legs))), bool)
     if not refusal[0]:
-        free = _spread(eye, heading, legs, 360 / walks.num_headings)
+        free = _spread(eye, heading, walks.legs, 360 / walks.num_headings)
         refusal = ["" if left else "near_another" for left in np.any(free, axis=1)]
     return Routes(eye_m=eye, heading_deg=heading, tilt_roll_deg=tilt_roll, free=free, refusal=refusal)
 
@@ -267,7 +269,7 @@ PAIR_TURN_DEG = 45.0
 
 
 def _spread(
-    eye: Float64[np.ndarray, "n s 3"], heading: Float64[np.ndarray, "n s"], legs: list[tuple[int, int]], period_deg: float
+    eye: Float64[np.ndarray, "n s 3"], heading: Float64[np.ndarray, "n s"], legs: list[list[tuple[int, int]]], period_deg: float
 ) -> Bool[np.ndarray, "n l"]:
     """Which pairs of stations may be used, in order: those that no earlier free one is near to, at both stations.
 
@@ -275,16 +277,19 @@ def _spread(
     alone, so that it does not matter which pairs are kept, nor who measures which part.
     """
     ends = np.stack([np.concatenate([eye[:, s], heading[:, s, None]], axis=1) for s in range(eye.shape[1])], axis=1)
-    taken = np.zeros((len(eye) * len(legs), 2, 4))
-    num, free = 0, np.zeros((len(eye), len(legs)), bool)
+    num, num_legs, free = 0, sum(map(len, legs)), np.zeros((len(eye), sum(map(len, legs))), bool)
+    taken = np.zeros((len(eye) * num_legs, 2, 4))
     for k in range(len(eye)):
-        own = num
-        for leg, (one, other) in enumerate(legs):
-            both = ends[k, [one, other]]
-            free[k, leg] = not any(_near(taken[:own], both[list(order)], period_deg).any() for order in ((0, 1), (1, 0)))
-            if free[k, leg]:
-                taken[num] = both
-                num += 1
+        leg = 0
+        for rivals in legs:
+            known = taken[:num]  # rivals may be near each other: one pair is kept of them
+            for one, other in rivals:
+                both = ends[k, [one, other]]
+                free[k, leg] = not any(_near(known, both[list(order)], period_deg).any() for order in ((0, 1), (1, 0)))
+                if free[k, leg]:
+                    taken[num] = both
+                    num += 1
+                leg += 1
     return free
 
 
