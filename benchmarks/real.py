@@ -1,4 +1,4 @@
-"""What `twoview curate` makes of every real video, picture sequence, stereo pair and street set at hand.
+"""What `twoview curate` makes of every real video, picture sequence, stereo pair, street set, 3D scene and RGB-D folder at hand.
 
 A survey, not a claim with a target: a still camera and film cuts must give next to nothing, a walk must give pairs. Prints
 Markdown tables; the datasets and their pages stay in FOLDER where one is given.
@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from footage import DATA, need
 
 from twoview.shards import read_manifest, read_scenes
@@ -32,6 +33,13 @@ SEQUENCES = (
     "seq_object_robot/robot/images/*.jpg",
     "seq_street_berlin/berlin/images/*.jpg",
 )
+SCENES = (
+    "scene_apartment/apartment.glb",
+    "scene_vr_gallery/vr-gallery.glb",
+    "scene_kitchen/kitchen-transformed.glb",
+    "scene_cube_room/cube-room/cube-room.gltf",
+    "scene_garage/garage/garage.gltf",
+)
 OTHERS = (
     ("stereo", "stereo_kitti_slambook2/stereo/*.png"),
     ("stereo", "stereo_middlebury_cones/im*.png"),
@@ -40,6 +48,9 @@ OTHERS = (
     ("all_pairs", "phototourism_pairs/phototourism_sample_images/*.jpg"),
     ("all_pairs", "seq_indoor_walk_cut3r001/001/*.jpg"),
     ("best_of_window", "rgbd_video_redkitchen/video.mp4"),
+    *((recipe, scene) for recipe in ("walk", "random_walk", "multiview_habitat") for scene in SCENES),
+    ("rgbd", "rgbd_video_redkitchen"),
+    ("rgbd", "rgbd_7scenes_redkitchen/data"),
 )
 """Recipes other than the default, where they belong."""
 
@@ -72,6 +83,11 @@ def curate(recipe: str, paths: list[Path], folder: Path) -> None:
         short = name.removeprefix(str(DATA).lstrip("/") + "/")
         print(f"| {short} | {scene['num_frames']} | {len(here)} | {sum(row['kept'] for row in here)} | {words} |")
     print(f"| all | | {len(rows)} | {sum(row['kept'] for row in rows)} | |\n")
+    known = [row for row in rows if row["kept"] and row["true_overlap_ab"] is not None and row["true_overlap_ba"] is not None]
+    if known and recipe != "rgbd":
+        true = np.array([min(row["true_overlap_ab"], row["true_overlap_ba"]) for row in known])
+        shares = [f"{100 * np.mean((true >= low) & (true <= high)):.0f} %" for low, high in ((0.5, 0.7), (0.45, 0.75), (0, 0.3))]
+        print("Of the kept pairs {} truly lie in 0.5-0.7, {} in 0.45-0.75, {} below 0.3.\n".format(*shares))
 
 
 def say(*args: object) -> None:

@@ -157,7 +157,7 @@ def test_nothing_in_common(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_a_path_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert curate([tmp_path / "gone.mp4"], tmp_path / "pairs") == 2
     assert said(capsys) == [
-        f"twoview: {tmp_path / 'gone.mp4'}: no such file or folder. Give a video, a folder of videos or photos, or --list FILE"
+        f"twoview: {tmp_path / 'gone.mp4'}: no such file or folder. Give a file or a folder that is there, or --list FILE"
     ]
     assert not (tmp_path / "pairs").exists()
 
