@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import ConfigError, TryLaterError
 from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, parse, print_summary
@@ -41,7 +41,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
 
     @dataclass(frozen=True, kw_only=True)
     class Curate:
-        """Mine two-view pairs from videos and photo folders into a dataset that training code can read.
+        """Mine two-view pairs from videos, photo folders and 3D scenes into a dataset that training code can read.
 
         Run the same command again to go on after an interrupt, or in several places at once to share the work.
         """
@@ -59,10 +59,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         store: str | None = band_text(base.store) if base.store else None
         """Pairs are stored that overlap this much, kept or not, for a looser choice later. Default: as --overlap."""
         if is_dataclass(base.source):
-            source: type(base.source) = field(  # pyright: ignore
-                default_factory=lambda: base.source
-            )
-            """How the paths become scenes."""
+            source: Annotated[type(base.source), tyro.conf.arg(help="How the paths become scenes.")] = base.source  # pyright: ignore
         propose: type(base.propose) = field(  # pyright: ignore - so that a user's own fields are flags
             default_factory=lambda: base.propose
         )

@@ -153,5 +153,5 @@ def recipes(args: Sequence[str]) -> int:
     if args:
         raise ConfigError(f"recipes takes no more words, not {' '.join(args)}")
     for name, recipe in CURATE.items():
-        print(f"{name:14} {(recipe.__doc__ or '').strip().splitlines()[0]}")
+        print(f"{name:{max(map(len, CURATE))}} {(recipe.__doc__ or '').strip().splitlines()[0]}")
     return DONE
