@@ -28,6 +28,7 @@ from footage import KITCHEN, copy, encode, frames, need
 
 import twoview.curation.curate as curate
 import twoview.curation.homography as homography
+import twoview.curation.views as views
 import twoview.sources.video as video
 from twoview import recipes
 from twoview.curation.engine import prepare, run
@@ -73,7 +74,7 @@ def cpu_s(work: Callable[[], object]) -> float:
 STAGES = (
     ("decode", video.Video, "_forward"),
     ("to RGB", video, "to_rgb"),
-    ("crop, resize", curate, "picture"),
+    ("crop, resize", views, "picture"),
     ("jpeg encode", cv2, "imencode"),
     ("jpeg decode", cv2, "imdecode"),
     ("sift", homography, "sift"),
