@@ -21,7 +21,7 @@ from ..errors import ConfigError, TwoviewError
 from ..plan import read_plan
 from ..schema import Scene
 from ..shards import read_sample, read_scenes
-from ..sources.footage import find_footage, find_scenes
+from ..sources.footage import find_footage
 from ..sources.scene import Walk, Walks
 from .figures import codes_of, spread_evenly
 
@@ -158,7 +158,7 @@ class FootageAgain:
         if not path.exists():
             return f"its footage is not at {path} from here. Run audit where curate ran. {again}"
         try:
-            footage = (find_scenes if info["kind"] == "scene" else find_footage)([path])
+            footage = (Walks() if info["kind"] == "scene" else find_footage)([path])
             same: Callable[[str], bool] = lambda n: footage.inputs[n].uri == info["uri"]  # noqa: E731
             for name in filter(same, footage.names()):
                 if footage.fingerprint(name)[0] == self._fingerprints.get(scene):
