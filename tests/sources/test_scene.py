@@ -292,6 +292,33 @@ def test_the_baseline_by_true_covisibility(flat: Path, tmp_path: Path) -> None:
     assert np.rad2deg(2 * np.arctan(128 / fx)) == pytest.approx(60)
 
 
+def test_the_baseline_over_a_mesh_with_z_up(tmp_path: Path) -> None:
+    """As ScanNet's and Replica's: a PLY with colours of its vertices."""
+    from twoview import demo
+
+    panels = list(demo._box((0, 0, 0), (8.0, 2.7, 8.0), np.random.default_rng(0), inside=True))
+    corners = [p.corner + i * p.along + j * p.down for p in panels for i, j in ((0, 0), (0, 1), (1, 1), (1, 0))]
+    header = f"ply\nformat ascii 1.0\nelement vertex {len(corners)}\n"
+    header += "".join(f"property float {axis}\n" for axis in "xyz") + "".join(
+        f"property uchar {c}\n" for c in ("red", "green", "blue")
+    )
+    header += f"element face {len(panels)}\nproperty list uchar int vertex_indices\nend_header\n"
+    lines = [f"{x} {-z} {y} {40 * k % 256} 90 {200 - k}\n" for k, (x, y, z) in enumerate(corners)]  # y up turned to z up
+    faces = [f"4 {4 * k} {4 * k + 1} {4 * k + 2} {4 * k + 3}\n" for k in range(len(panels))]
+    (tmp_path / "mesh.ply").write_text(header + "".join(lines) + "".join(faces))
+    assert (
+        curate([tmp_path / "mesh.ply"], tmp_path / "pairs", flags=("--recipe", "multiview_habitat", "--source.samples", "40")) == 0
+    )
+    kept = [row for row in read_manifest(tmp_path / "pairs").to_pylist() if row["kept"]]
+    assert len(kept) > 4
+    for row in kept:
+        x, y, z = np.reshape(row["pose_a"], (4, 4))[:3, 3]
+        assert 1.2 <= y <= 1.8  # above the floor, which lies at 0
+        assert 0 < x < 8
+        assert 0 < z < 8
+        assert row["overlap"] >= 0.5
+
+
 def test_random_walks_are_curated(flat: Path, tmp_path: Path) -> None:
     flags = ("--recipe", "random_walk", "--source.samples", "1", "--source.stations", "4")
     assert curate([flat], tmp_path / "pairs", flags=flags) == 0
