@@ -97,7 +97,7 @@ def whole_sample(path: Path, start: int, stop: int) -> Slice:
 
 def literally(scene: Walk, first: int) -> bool:
     """Whether the plain loop finds a pair among A x B and A x C."""
-    images = [scene._rendered(first + k).image for k in range(24)]
+    images = [scene.render(first + k).image for k in range(24)]
     best = None
     for i in range(8):
         for j in range(8, 24):

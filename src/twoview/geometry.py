@@ -112,16 +112,14 @@ DEPTH_TOLERANCE, DEPTH_SLACK_M = 0.05, 0.02
 """A point is seen in the other picture if its distance there is that picture's depth within 5 % and 2 cm."""
 
 
-def look_up(
-    a: Geometry, b: Geometry, grid: int = GRID
-) -> tuple[Int16[np.ndarray, " g"], Float64[np.ndarray, " g"], Float64[np.ndarray, " g"]]:
+def look_up(a: Geometry, b: Geometry) -> tuple[Int16[np.ndarray, " g"], Float64[np.ndarray, " g"], Float64[np.ndarray, " g"]]:
     """What becomes of each point of a lattice on picture a in picture b, and where in b it lies, in px; by depth and pose.
 
     First come OUTSIDE, OCCLUDED, UNKNOWN (no depth here or there), or 0 for a point that both show; row by row from the upper left.
-    G = grid * grid.
+    G = GRID * GRID.
     """
     height, width = a.depth_m.shape
-    x, y = np.meshgrid(*(np.rint(lattice(side, grid, 1)).astype(int) for side in (width, height)))
+    x, y = np.meshgrid(*(np.rint(lattice(side, GRID, 1)).astype(int) for side in (width, height)))
     x, y = x.ravel(), y.ravel()
     depth = a.depth_m[y, x].astype(np.float64)
     fx, fy, cx, cy = a.intrinsics

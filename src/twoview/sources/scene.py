@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -133,8 +132,6 @@ class Walk:
             num_frames=len(self),
             licence=licence,
         )
-        self.rendered = lru_cache(maxsize=64)(self._rendered)
-        """Picture and depth of a frame."""
 
     def __len__(self) -> int:
         return self.walks.samples * self._views_per_sample
@@ -154,11 +151,12 @@ class Walk:
             raise IndexError(f"{self.name} has frames 0 to {len(self) - 1}, not {index}")
         if self._laid_out().refusal[index // self._views_per_sample] == "small_floor":
             raise UnreadableError(f"{self.path}: no floor reaches {self.walks.min_island_radius_m:g} m around its middle")
-        seen = self.rendered(index)
+        seen = self.render(index)
         geometry = Geometry(depth_m=seen.depth_m, pose=self.pose(index), intrinsics=self.camera.intrinsics)
         return Frame(id=f"{self.source}/{self.name}/{index:06d}", image=seen.image, geometry=geometry)
 
-    def _rendered(self, index: int) -> Rendering:
+    def render(self, index: int) -> Rendering:
+        """Picture and depth of a frame, of a scene that is loaded."""
         return self._renderer.render(self.pose(index), self.camera)
 
     def pose(self, index: int) -> Float64[np.ndarray, "4 4"]:
@@ -229,15 +227,12 @@ def lay_out(floor: Navigation, walks: Walks, scene: str) -> Routes:
     """Draw every walk. Sample number k is the same whatever the number of samples: it has a generator of its own."""
     shape = (walks.samples, walks.num_stations)
     eye, heading, tilt_roll = np.zeros((*shape, 3)), np.zeros(shape), np.zeros((*shape, 2))
-    refusal = [""] * walks.samples
-    name = list(scene.encode())
     if floor.largest_radius_m < walks.min_island_radius_m:
-        refusal = ["small_floor"] * walks.samples
-    for k in range(walks.samples if not refusal[0] else 0):
-        rng = np.random.default_rng([walks.seed, *b"walk", *name, k])
-        eye[k], heading[k], tilt_roll[k] = _route(floor, walks, rng)
-    free = np.ones((walks.samples, sum(map(len, walks.legs))), bool)
-    if not refusal[0]:
+        free, refusal = np.zeros((walks.samples, sum(map(len, walks.legs))), bool), ["small_floor"] * walks.samples
+    else:
+        for k in range(walks.samples):
+            rng = np.random.default_rng([walks.seed, *b"walk", *scene.encode(), k])
+            eye[k], heading[k], tilt_roll[k] = _route(floor, walks, rng)
         free = _spread(eye, heading, walks.legs, 360 / walks.num_headings)
         refusal = ["" if left else "near_another" for left in np.any(free, axis=1)]
     return Routes(eye_m=eye, heading_deg=heading, tilt_roll_deg=tilt_roll, free=free, refusal=refusal)
@@ -277,8 +272,8 @@ def _spread(
     alone, so that it does not matter which pairs are kept, nor who measures which part.
     """
     ends = np.stack([np.concatenate([eye[:, s], heading[:, s, None]], axis=1) for s in range(eye.shape[1])], axis=1)
-    num, num_legs, free = 0, sum(map(len, legs)), np.zeros((len(eye), sum(map(len, legs))), bool)
-    taken = np.zeros((len(eye) * num_legs, 2, 4))
+    free = np.zeros((len(eye), sum(map(len, legs))), bool)
+    taken, num = np.zeros((free.size, 2, 4)), 0
     for k in range(len(eye)):
         leg = 0
         for rivals in legs:
