@@ -21,22 +21,47 @@ class Features:
     points: Float32[np.ndarray, "n 2"]
     """x, y in px."""
     descriptors: Float32[np.ndarray, "n 128"]
+    orientation_deg: Float32[np.ndarray, " n"]
+    log2_size: Float32[np.ndarray, " n"]
+    """Of the diameter in px."""
     digest: bytes = b""
     """sha256 of the pixels, where a draw is seeded by them."""
 
 
-@lru_cache(maxsize=1)
-def _sift() -> cv2.SIFT:
-    return cv2.SIFT.create()
+@lru_cache(maxsize=4)
+def _sift(contrast: float, edge: float) -> cv2.SIFT:
+    return cv2.SIFT.create(contrastThreshold=contrast, edgeThreshold=edge)
 
 
-def sift(image: UInt8[np.ndarray, "h w 3"], digest: bytes = b"") -> Features:
-    """SIFT keypoints and descriptors on grey, OpenCV's defaults (the published constants)."""
-    keypoints, descriptors = _sift().detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
-    points = np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2)
+def sift(
+    image: UInt8[np.ndarray, "h w 3"], digest: bytes = b"", *, contrast: float = 0.04, edge: float = 10.0, most: int | None = None
+) -> Features:
+    """SIFT keypoints and descriptors on grey; OpenCV's defaults are the published constants.
+
+    most: of more keypoints those of the strongest response are taken.
+    """
+    keypoints, descriptors = _sift(contrast, edge).detectAndCompute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), None)
     if descriptors is None:
         descriptors = np.empty((0, 128), np.float32)
-    return Features(size=image.shape[:2], points=points, descriptors=descriptors, digest=digest)
+    if most is not None and len(keypoints) > most:
+        strongest = np.argsort([-k.response for k in keypoints], kind="stable")[:most]
+        keypoints, descriptors = [keypoints[i] for i in strongest], descriptors[strongest]
+    return Features(
+        size=image.shape[:2],
+        points=np.array([k.pt for k in keypoints], np.float32).reshape(-1, 2),
+        descriptors=descriptors,
+        orientation_deg=np.array([k.angle for k in keypoints], np.float32),
+        log2_size=np.log2([k.size for k in keypoints]).astype(np.float32) if len(keypoints) else np.empty(0, np.float32),
+        digest=digest,
+    )
+
+
+def root_sift(descriptors: Float32[np.ndarray, "n 128"]) -> Float32[np.ndarray, "n 128"]:
+    """Descriptors whose squared distance is the Hellinger distance of the histograms (Arandjelovic and Zisserman 2012).
+
+    In whole 512ths, so that products of them are exact in float32 in whatever order they are added up.
+    """
+    return np.rint(512 * np.sqrt(descriptors / np.maximum(descriptors.sum(1, keepdims=True), 1e-9))).astype(np.float32)
 
 
 def ratio_matches(
