@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from .curation.covisibility import Covisibility
 from .curation.curate import CurateConfig
 from .curation.homography import Released
 from .curation.propose import AllPairs, AlongWalks, BestOfWindow, Consecutive, Twins
@@ -16,6 +17,11 @@ from .errors import ConfigError
 from .sources import Stereo
 from .sources.rgbd import RgbdFolders
 from .sources.scene import Walks
+
+
+def covisibility() -> CurateConfig:
+    """What two pictures really share, parallax and occlusion included: 50-70 %, 256 px centre crops."""
+    return CurateConfig(estimator=Covisibility())
 
 
 def paper() -> CurateConfig:
@@ -72,7 +78,19 @@ def rgbd() -> CurateConfig:
 
 CURATE: dict[str, Callable[[], CurateConfig]] = {
     f.__name__: f
-    for f in (paper, consecutive, best_of_window, all_pairs, stereo, walk, random_walk, multiview_habitat, rgbd, released)
+    for f in (
+        covisibility,
+        paper,
+        consecutive,
+        best_of_window,
+        all_pairs,
+        stereo,
+        walk,
+        random_walk,
+        multiview_habitat,
+        rgbd,
+        released,
+    )
 }
 
 

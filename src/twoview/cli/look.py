@@ -26,8 +26,9 @@ def measure(args: Sequence[str]) -> int:
 
         pictures: tyro.conf.Positional[tuple[Path, ...]] = ()
         """Two pictures."""
-        estimator: Literal["paper", "released"] = "paper"
-        """paper: deterministic; released: the published code, on pictures stretched to 224 px."""
+        estimator: Literal["covisibility", "paper", "released"] = "covisibility"
+        """covisibility: what is seen in both, parallax and occlusion included; paper: by one homography; released: the published
+        code, on pictures stretched to 224 px."""
         json: bool = False
         """One JSON object, keys as the manifest's columns."""
         picture: Path | None = None
@@ -62,7 +63,8 @@ def measure(args: Sequence[str]) -> int:
     else:
         print(f"overlap {match.overlap:.4f} (a in b {match.overlap_ab:.4f}, b in a {match.overlap_ba:.4f})")
         print(f"{match.num_inliers} inliers of {match.num_matches} matches")
-        print(f"scale {match.scale:.3f}, rotation {match.rotation_deg:.1f} deg")
+        if match.scale is not None and match.rotation_deg is not None:
+            print(f"scale {match.scale:.3f}, rotation {match.rotation_deg:.1f} deg")
     return DONE
 
 

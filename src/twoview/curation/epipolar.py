@@ -1,7 +1,7 @@
 """Which keypoints of two pictures show the same point, and the epipolar geometry that says so.
 
-Wide views share few keypoints among many that only look alike. So a match must first agree with the others on how the picture turned
-and grew (SIFT knows both of each keypoint), then with an epipolar geometry; that geometry finds the matches which the
+Wide views share few keypoints among many that only look alike. So a match must first agree with the others on how the picture
+turned and grew (SIFT knows both of each keypoint), then with an epipolar geometry; that geometry finds the matches which the
 descriptors alone left in doubt.
 """
 
@@ -160,7 +160,7 @@ def _ransac(matches: Float64[np.ndarray, "m 4"]) -> Float64[np.ndarray, "3 3"] |
 
 
 def sampson(matrix: Float64[np.ndarray, "3 3"], matches: Float64[np.ndarray, "n 4"]) -> Float64[np.ndarray, " n"]:
-    """How far matches lie from an epipolar geometry, to first order, in the unit of the coordinates (Hartley and Zisserman 11.4.3)."""
+    """Distance of matches from an epipolar geometry to first order, in the coordinates' unit (Hartley and Zisserman 11.4.3)."""
     ones = np.ones((len(matches), 1))
     a, b = np.hstack([matches[:, :2], ones]), np.hstack([matches[:, 2:], ones])
     lines_b, lines_a = a @ matrix.T, b @ matrix

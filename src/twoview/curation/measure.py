@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import ConfigError
-from ..schema import Estimator, Match
+from ..schema import OCCLUDED, UNKNOWN, Estimator, Match
 from ..sources.images import read_image
 from .curate import measured_columns
-from .homography import Paper
+from .covisibility import Covisibility
 from .views import Crop, picture
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -25,7 +25,7 @@ def measure(
     They are cropped and resized as `curate` would (size in px), so stored pictures read as they did in the run. Raises
     UnreadableError for a file that is no picture, ConfigError for an array that is none.
     """
-    estimator = estimator or Paper()
+    estimator = estimator or Covisibility()
     views = [stored_picture(image, crop, size) for image in (a, b)]
     return estimator.measure(*(estimator.describe(view) for view in views))
 
@@ -48,7 +48,7 @@ def as_row_dict(match: Match, estimator: Estimator) -> dict[str, Any]:
 def drawing(a: Picture, b: Picture, match: Match) -> Picture:
     """Both pictures side by side with the inliers, and below them the patch maps: a patch has its counterpart's colour.
 
-    Patches without one are dark.
+    Patches without one are dark; those that something hides in the other picture red, those of which nothing is known grey.
     """
     views = [cv2.resize(v, (448, 448), interpolation=cv2.INTER_LINEAR) for v in (a, b)]
     top = np.hstack(views)
@@ -78,6 +78,8 @@ def _patch_colours(match: Match, side: int) -> Picture:
         forward = np.full_like(forward, -1)
         forward[match.patches[1][match.patches[1] >= 0]] = np.flatnonzero(match.patches[1] >= 0)
     colours = np.full((rows * columns, 3), 16, np.uint8)
+    colours[match.patches[side] == OCCLUDED] = (190, 30, 40)
+    colours[match.patches[side] == UNKNOWN] = (128, 128, 128)
     shared = forward >= 0
     if side == 0:
         colours[shared] = place[shared]

@@ -1,0 +1,267 @@
+"""What share of each picture is seen in the other, from the two pictures alone: `covisibility`.
+
+Matches and an epipolar geometry (epipolar.py) become dense flow both ways (dense.py). Of each point of a lattice that gives 44
+figures of evidence: how alike the two places look, whether the way there leads back, how near the matches are, where it lands. A
+small network, fitted where depth is known (benchmarks/fit_covisibility.py), weighs them into chances of being shared, occluded, or
+outside the other picture. The mean chance of being shared is the overlap: no threshold, so no bias from one.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Float64, Int16, UInt8
+
+from ..geometry import majority, patch_of, similarity_of, unique_targets
+from ..schema import OCCLUDED, OUTSIDE, UNKNOWN, Match
+from .dense import HERE, SIDE, Flow, Working, flows, follow, is_inside, planes, working
+from .epipolar import Epipolar, relate, sampson
+from .features import Features, sift
+
+LATTICE = 28
+"""Points along each side of a picture: two in each of 14 patches."""
+PATCHES = 14
+MEASURED_PX = 256
+"""Keypoints are looked for in a picture whose shorter side is at most so long."""
+CONTRAST, EDGE, MOST = 0.002, 20.0, 1000
+"""Faint keypoints too: the geometry sorts them out, and walls have no others."""
+NUM_PAIR_FEATURES = 17
+
+_CENTRES = ((np.arange(LATTICE) + 0.5) * (SIDE / LATTICE) - 0.5).astype(np.float32)
+POINTS = np.stack(np.meshgrid(_CENTRES, _CENTRES), axis=-1)
+"""The lattice, in working px: [28, 28, 2]."""
+_FLAT = POINTS.reshape(-1, 2)
+_NEAREST = np.ix_(*[np.rint(_CENTRES).astype(int)] * 2)
+_SHIFT = _FLAT - HERE[_NEAREST].reshape(-1, 2)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Described:
+    """A picture as the estimator knows it."""
+
+    size: tuple[int, int]
+    """Height and width in px."""
+    features: Features
+    working: Working
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """Of both directions: figures for each lattice point, and where it lands in the other picture, in working px."""
+
+    figures: Float32[np.ndarray, "2 p f"]
+    targets: Float32[np.ndarray, "2 p 2"]
+    relation: Epipolar
+    homography: Float64[np.ndarray, "3 3"] | None
+    """Of the largest plane, in working px."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Covisibility:
+    """Covisible share of two pictures, from their pixels: parallax, occlusion and several planes included."""
+
+    name = "covisibility@1"
+
+    def describe(self, image: UInt8[np.ndarray, "h w 3"], /) -> Described:
+        """Keypoints, and a small grey picture."""
+        size, small = image.shape[:2], image
+        if min(size) > MEASURED_PX:
+            scale = MEASURED_PX / min(size)
+            small = cv2.resize(image, (round(size[1] * scale), round(size[0] * scale)), interpolation=cv2.INTER_AREA)
+        return Described(size=size, features=sift(small, contrast=CONTRAST, edge=EDGE, most=MOST), working=working(image))
+
+    def measure(self, a: Described, b: Described, /) -> Match:
+        """Overlap both ways, patches both ways and their labels, matched points; see schema.Match."""
+        evidence = gather(a, b)
+        if isinstance(evidence, str):
+            num_a, num_b = len(a.features.points), len(b.features.points)
+            return Match(found=False, failure=evidence, num_keypoints_a=num_a, num_keypoints_b=num_b)
+        chances = np.stack([classify(figures) for figures in evidence.figures])
+        share_ab, share_ba = chances[:, :, 0].mean(1).tolist()
+        relation, homography = evidence.relation, _stored(evidence.homography, a.size, b.size)
+        scale, rotation_deg = (None, None) if homography is None else similarity_of(homography, a.size)
+        return Match(
+            found=True,
+            overlap_ab=share_ab,
+            overlap_ba=share_ba,
+            patches=np.stack([_patches(*both) for both in zip(chances, evidence.targets, strict=True)]),
+            patch_grid=(PATCHES, PATCHES),
+            points=relation.points.astype(np.float32),
+            num_keypoints_a=len(a.features.points),
+            num_keypoints_b=len(b.features.points),
+            num_matches=len(relation.tentative),
+            num_inliers=len(relation.points),
+            homography=homography,
+            scale=scale,
+            rotation_deg=rotation_deg,
+        )
+
+
+def gather(a: Described, b: Described) -> Evidence | str:
+    """What there is to go by, or why there is nothing: one of schema.REASONS."""
+    relation = relate(a.features, b.features)
+    if relation is None:
+        return "few_matches"
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # the optical flow depends on how a picture is cut into stripes
+    try:
+        matches = relation.points * SIDE - 0.5
+        homographies = planes(matches)
+        there, back = flows(a.working, b.working, matches, [h for h, _ in homographies])
+    finally:
+        cv2.setNumThreads(threads)
+    units = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, SIDE]])
+    matrix = units.T @ relation.matrix @ units
+    ways = [_figures(a.working, there, matrix, matches), _figures(b.working, back, matrix.T, matches[:, [2, 3, 0, 1]])]
+    support = np.array(
+        [
+            np.log1p(len(relation.tentative)),
+            relation.agree.mean(),
+            np.log1p(len(matches)),
+            len(homographies),
+            homographies[0][1] / len(matches) if homographies else 0,
+        ]
+    )
+    of_pair = [np.concatenate([ways[d][2], ways[1 - d][2], support]) for d in (0, 1)]
+    figures = [np.hstack([ways[d][0], np.tile(of_pair[d], (len(_FLAT), 1))]) for d in (0, 1)]
+    return Evidence(
+        figures=np.stack(figures).astype(np.float32),
+        targets=np.stack([ways[0][1], ways[1][1]]),
+        relation=relation,
+        homography=homographies[0][0] if homographies else None,
+    )
+
+
+def _figures(
+    own: Working, flow: Flow, matrix: Float64[np.ndarray, "3 3"], matches: Float64[np.ndarray, "n 4"]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Figures of each lattice point [p, 27], targets [p, 2], and figures of the whole direction [6]."""
+    target = flow.field[_NEAREST].reshape(-1, 2) + _SHIFT
+    smooth = _at(flow.smooth)
+    margin, smooth_margin = _margin(target), _margin(smooth)
+    near = _near(target, matches)
+    off_line = sampson(matrix, np.hstack([_FLAT, target]).astype(np.float64))
+    trip, good = np.log1p(flow.round_trip_px), (flow.round_trip_px < 1.5).astype(np.float32)
+    area, roughness = _shape(flow.field)
+    figures = [
+        np.clip(margin, -32, 32) / 16,
+        np.tanh(margin / 3),
+        np.clip(smooth_margin, -32, 32) / 16,
+        np.tanh(smooth_margin / 3),
+        *(_at(_blurred(flow.correlation, side)) for side in (1, 9, 21)),
+        *(_at(_blurred(trip, side)) for side in (1, 9, 21)),
+        np.log1p(_at(own.deviation)),
+        np.clip(_at(flow.brightness), 0, 60) / 30,
+        *near,
+        np.log1p(np.clip(off_line, 0, 100)),
+        np.log1p(np.clip(np.linalg.norm(target - smooth, axis=1), 0, 100)) / 2,
+        _at(_blurred(area, 3)),
+        np.log1p(_at(_blurred(roughness, 3))),
+        _at(flow.cost),
+        *(_FLAT.T / 64 - 1),
+        *(_at(_blurred(good, side)) for side in (7, 31)),
+        np.log1p(_at(_blurred(own.deviation, 15))),
+    ]
+    lands = margin > 0
+    whole = [
+        good.mean(),
+        flow.correlation.mean(),
+        trip.mean(),
+        2 * np.median(near[0]),
+        lands.mean(),
+        np.log1p(off_line[lands].mean() if lands.any() else 50),
+    ]
+    return np.stack(figures, axis=1), target, np.array(whole)
+
+
+def _at(values: np.ndarray) -> np.ndarray:
+    """A map of the working picture at the lattice's points, [p] or [p, 2]."""
+    return follow(values, POINTS).reshape(len(_FLAT), *values.shape[2:])
+
+
+def _blurred(values: Float32[np.ndarray, "s s"], side: int) -> Float32[np.ndarray, "s s"]:
+    return values if side == 1 else cv2.boxFilter(values, -1, (side, side))
+
+
+def _margin(at: Float32[np.ndarray, "p 2"]) -> Float32[np.ndarray, " p"]:
+    """How far inside the other picture a point lies, in working px; negative outside."""
+    return np.minimum(at + 0.5, SIDE - 0.5 - at).min(1)
+
+
+def _near(target: Float32[np.ndarray, "p 2"], matches: Float64[np.ndarray, "n 4"]) -> list[Float64[np.ndarray, " p"]]:
+    """How near the matches are here and there, how many, and whether the nearest moves alike."""
+    a, b = matches[:, :2], matches[:, 2:]
+    squared = _squared(_FLAT, a)
+    nearest, fifth = squared.argmin(1), min(5, len(a) - 1)
+    unlike = np.linalg.norm((target - _FLAT) - (b - a)[nearest], axis=1)
+    return [
+        np.log1p(np.sqrt(squared.min(1))) / 2,
+        np.log1p(np.sqrt(np.partition(squared, fifth, axis=1)[:, fifth])) / 2,
+        np.log1p(np.exp(-squared / 200).sum(1)),
+        np.log1p(np.sqrt(_squared(target, b).min(1))) / 2,
+        np.log1p(np.clip(unlike, 0, 100)) / 2,
+    ]
+
+
+def _squared(a: np.ndarray, b: np.ndarray) -> Float64[np.ndarray, "p n"]:
+    return np.square(a[:, None, 0] - b[:, 0]) + np.square(a[:, None, 1] - b[:, 1])
+
+
+def _shape(field: Float32[np.ndarray, "s s 2"]) -> tuple[np.ndarray, np.ndarray]:
+    """How much a field grows an area, and how far it is from a mere shift, at each pixel."""
+    field = np.ascontiguousarray(field)
+    along_x, along_y = (cv2.Sobel(field, cv2.CV_32F, *order, ksize=3) / 8 for order in ((1, 0), (0, 1)))
+    area = along_x[..., 0] * along_y[..., 1] - along_x[..., 1] * along_y[..., 0]
+    bent = np.hypot(along_x[..., 0] - 1, along_x[..., 1]) + np.hypot(along_y[..., 0], along_y[..., 1] - 1)
+    return np.clip(area, -2, 4), np.minimum(bent, 20)
+
+
+def classify(figures: Float32[np.ndarray, "p f"]) -> Float32[np.ndarray, "p 3"]:
+    """Chances of being shared, occluded and outside."""
+    layers = _network()
+    hidden = figures
+    for weight, bias in layers[:-1]:
+        hidden = np.maximum(hidden @ weight + bias, 0)
+    logits = hidden @ layers[-1][0] + layers[-1][1]
+    chances = np.exp(logits - logits.max(1, keepdims=True))
+    return chances / chances.sum(1, keepdims=True)
+
+
+@lru_cache(maxsize=1)
+def _network() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights and biases of the layers, as benchmarks/fit_covisibility.py wrote them."""
+    with np.load(Path(__file__).with_suffix(".npz")) as stored:
+        return [(stored[f"weight{k}"], stored[f"bias{k}"]) for k in range(len(stored) // 2)]
+
+
+def _patches(chances: Float32[np.ndarray, "p 3"], target: Float32[np.ndarray, "p 2"]) -> Int16[np.ndarray, " q"]:
+    """The patch of the other picture for each patch, or why there is none: what most of its points say.
+
+    A point goes with the likeliest of shared, occluded and outside; where none is likelier than not, it is unknown.
+    """
+    nowhere = PATCHES * PATCHES
+    row, column = np.divmod(np.arange(LATTICE * LATTICE), LATTICE)
+    own = row // 2 * PATCHES + column // 2
+    fate = np.where(chances.max(1) > 0.5, chances.argmax(1), 3)
+    shared = (fate == 0) & is_inside(target)
+    winners = majority(
+        own, np.where(shared, patch_of(target[:, 0], target[:, 1], (SIDE, SIDE), (PATCHES, PATCHES)), nowhere), nowhere
+    )
+    patches = unique_targets(winners)
+    labels = np.array([OCCLUDED, OUTSIDE, UNKNOWN], np.int16)
+    lost = np.stack([np.bincount(own[fate == k], minlength=nowhere) for k in (1, 2, 3)])
+    return np.where(patches == OUTSIDE, labels[lost.argmax(0)], patches).astype(np.int16)
+
+
+def _stored(h: Float64[np.ndarray, "3 3"] | None, size_a: tuple[int, int], size_b: tuple[int, int]) -> np.ndarray | None:
+    """A homography of working px in px of the stored pictures; last entry 1."""
+    if h is None:
+        return None
+    to_a, to_b = (
+        np.array([[size[1] / SIDE, 0, 0.5 * size[1] / SIDE - 0.5], [0, size[0] / SIDE, 0.5 * size[0] / SIDE - 0.5], [0, 0, 1]])
+        for size in (size_a, size_b)
+    )
+    h = to_b @ h @ np.linalg.inv(to_a)
+    return h / h[2, 2]
