@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from ..errors import ConfigError
 from ..schema import OCCLUDED, UNKNOWN, Estimator, Match
 from ..sources.images import read_image
-from .curate import measured_columns
 from .covisibility import Covisibility
+from .curate import measured_columns
 from .views import Crop, picture
 
 Picture = UInt8[np.ndarray, "h w 3"]
