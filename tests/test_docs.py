@@ -29,6 +29,7 @@ def block(heading: str) -> str:
 
 CASES = [
     ("A proposer", "leaps", ["--propose.stride", "5"]),
+    ("A proposer that looks", "brighter", ["--propose.stride", "4"]),
     ("A filter", "sharp_only", []),
     ("A source", "stacks", ["--propose.step", "5"]),
 ]
@@ -49,6 +50,8 @@ def test_own_pieces(heading: str, recipe: str, flags: list[str], walk: Path, tmp
     assert any(row["kept"] for row in rows)
     if recipe == "leaps":
         assert {row["frame_index_b"] - row["frame_index_a"] for row in rows} == {5, 10}
+    if recipe == "brighter":
+        assert {row["frame_index_b"] - row["frame_index_a"] for row in rows} >= {4, 8}
     if recipe == "stacks":
         assert {row["scene"] for row in rows} == {str(path / "frames.npy")}
 

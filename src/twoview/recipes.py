@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from .curation.adaptive import Adaptive
 from .curation.covisibility import Covisibility
 from .curation.curate import CurateConfig
 from .curation.homography import Released
@@ -20,8 +21,8 @@ from .sources.scene import Walks
 
 
 def covisibility() -> CurateConfig:
-    """What two pictures really share, parallax and occlusion included: 50-70 %, 256 px centre crops."""
-    return CurateConfig(estimator=Covisibility())
+    """The default. For each frame the one that shares about 60 % with it, by following the camera and by what both really show."""
+    return CurateConfig(propose=Adaptive(), estimator=Covisibility())
 
 
 def paper() -> CurateConfig:

@@ -166,7 +166,13 @@ class Group:
 
 @runtime_checkable
 class Proposer(Protocol):
-    """Which pairs of a scene are worth measuring: groups, in the order of their first index, decided without pixels."""
+    """Which pairs of a scene are worth measuring: groups, in the order of their first index, decided without pixels.
+
+    One that wants to look has `follow(Look) -> Generator[Group, Sequence[Pair], None]` besides (curation/propose.py): it yields the
+    groups of a slice in the order it likes, and what `yield` gives back is what was measured of the last one. Groups that begin
+    with the same frame are one group. The call without pixels then only tells the plan where groups may begin, and the most
+    pairs there may be.
+    """
 
     def __call__(self, scene: Scene, /) -> Iterable[Group | Sequence[tuple[int, int]]]: ...
 

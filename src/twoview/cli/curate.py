@@ -36,7 +36,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
     from ..curation.views import Crop
     from ..recipes import curate_recipe
 
-    recipe_name = _value_of(args, "--recipe") or "paper"
+    recipe_name = _value_of(args, "--recipe") or "covisibility"
     base = curate_recipe(recipe_name)
 
     @dataclass(frozen=True, kw_only=True)
@@ -154,7 +154,8 @@ def curate_to(
         plan = make_plan(footage, config.propose, config.sha256, config.size)
         scenes = {s.scene: s for s in plan.slices}.values()
         print(f"{len(scenes)} scenes, {sum(s.num_frames for s in scenes):,} frames, {plan.num_parts} parts")
-        print(f"{sum(s.num_pairs for s in scenes):,} candidates to measure; nothing was written")
+        most = "at most " if hasattr(config.propose, "follow") else ""  # the frames decide
+        print(f"{most}{sum(s.num_pairs for s in scenes):,} candidates to measure; nothing was written")
         for scene in scenes:
             if scene.error:
                 print(f"unreadable: {scene.error}")
@@ -193,7 +194,10 @@ def _advice(summary: "Summary", config: "CurateConfig") -> str:
     if summary.inputs.get("unreadable") == sum(summary.inputs.values()):
         return "nothing kept: none of the inputs can be read, see the errors above"
     closer, apart = _spacing(config, 0.5), _spacing(config, 2)
+    follows = hasattr(config.propose, "follow")
     every = "--recipe consecutive" if hasattr(config.propose, "seconds") else ""
+    if not summary.num_pairs and follows:
+        return "nothing kept: the camera hardly moves, or too fast to be followed; for frames at fixed intervals try --recipe paper"
     if not summary.num_pairs:
         return f"nothing kept: no scene has two frames to pair{f'; for short videos try {closer}' if closer else ''}"
     reason = next(iter(summary.reasons), "")
@@ -216,7 +220,9 @@ def _advice(summary: "Summary", config: "CurateConfig") -> str:
 
 
 def _spacing(config: "CurateConfig", factor: float) -> str:
-    """The flag for frames so many times further apart; '' where the proposer has none, or cannot go closer."""
+    """The flag for frames so many times further apart; '' where the proposer has none, finds them itself, or cannot go closer."""
+    if hasattr(config.propose, "follow"):
+        return ""
     seconds, step = (getattr(config.propose, name, None) for name in ("seconds", "step"))
     if seconds:
         return f"--propose.seconds {seconds * factor:g}"

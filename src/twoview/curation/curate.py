@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
@@ -12,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from ..errors import ConfigError, TwoviewError, UnreadableError
 from ..plan import Slice, about
 from ..schema import (
     Estimator,
     Filter,
+    Frame,
     Group,
     Match,
     Pair,
@@ -27,14 +28,13 @@ from ..schema import (
     SceneInfo,
     Source,
     View,
-    iter_groups,
 )
 from ..shards import SceneRow, ShardWriter, key_of
 from ..sources import find_footage
 from .homography import Paper
-from .propose import EverySeconds
+from .propose import EverySeconds, Look, groups_of
 from .verdicts import Band, band_text, judge, perceptual_hash, sharpness
-from .views import Crop, depth_png, geometry_columns, view_of
+from .views import Crop, depth_png, geometry_columns, small_grey, view_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,7 +166,8 @@ def pairs_of(scene: "OpenScene", piece: Slice, config: CurateConfig) -> Iterator
 
     A pair comes as soon as nothing can change its verdict, so that of a large group only the best so far is held.
     """
-    for name, group in _groups(scene.scene, piece, config):
+    look = Look(scene=scene.scene, start=piece.start, stop=piece.stop, overlap=config.overlap, small=scene.small, hold=scene.view)
+    for name, group, tell in groups_of(config.propose, look, config.max_pairs_per_scene, piece.num_candidates):
         best: Pair | None = None
         if not group.first_fit:
             scene.read_ahead(group)
@@ -174,6 +175,7 @@ def pairs_of(scene: "OpenScene", piece: Slice, config: CurateConfig) -> Iterator
             pair = judge(
                 _measured(scene, piece, name, i, j, config), config.overlap, config.store or config.overlap, config.filters
             )
+            tell(pair)
             if pair.kept and (best is None or _overlap(pair) < _overlap(best)):
                 pair, best = best, pair
             if pair is not None:
@@ -188,23 +190,18 @@ def _overlap(pair: Pair) -> float:
     return (pair.match and pair.match.overlap) or 0.0
 
 
-def _groups(scene: Scene, piece: Slice, config: CurateConfig) -> Iterator[tuple[str, Group]]:
-    """The groups whose first frame lies in the slice, with a name; thinned evenly to max_pairs_per_scene."""
-    total, most = max(piece.num_candidates, 1), config.max_pairs_per_scene
-    same: Counter[int] = Counter()
-    for k, group in enumerate(iter_groups(config.propose(scene))):
-        if not group.pairs or not piece.start <= group.pairs[0][0] < piece.stop:
-            continue
-        first = group.pairs[0][0]
-        more = f".{same[first]}" if same[first] else ""
-        same[first] += 1
-        if most is None or (k + 1) * most // total > k * most // total:
-            yield f"{piece.source}/{piece.scene}/{first:06d}{more}", group
-
-
 def _measured(scene: "OpenScene", piece: Slice, group: str, i: int, j: int, config: CurateConfig) -> Pair:
     """A pair and what the estimator says of it, unless the scene or a picture speaks against it already."""
-    pair = Pair(source=piece.source, scene=piece.scene, group=group, index_a=i, index_b=j, a=None, b=None, match=None)
+    pair = Pair(
+        source=piece.source,
+        scene=piece.scene,
+        group=f"{piece.source}/{piece.scene}/{group}",
+        index_a=i,
+        index_b=j,
+        a=None,
+        b=None,
+        match=None,
+    )
     if reason := scene.refuses(i, j):
         return replace(pair, reasons=(reason,))
     views = []
@@ -228,6 +225,7 @@ class OpenScene:
         getattr(scene, "load", lambda: None)()
         self.refuses: Callable[[int, int], str] = getattr(scene, "refuses", lambda i, j: "")
         self._num_views = max(64, getattr(config.propose, "num_views", 0))
+        self._frame = lru_cache(maxsize=1)(self._read)  # looked at small, it may become a view a moment later
         self.view = lru_cache(maxsize=self._num_views)(self._view)
         """The view of a frame, None where it cannot be read."""
         self.features = lru_cache(maxsize=self._num_views)(self._describe)
@@ -249,10 +247,20 @@ class OpenScene:
             for i in wanted:
                 self.view(i)
 
-    def _view(self, index: int) -> View | None:
+    def small(self, index: int, size_px: int) -> UInt8[np.ndarray, "h w"] | None:
+        """The picture of a frame small and grey, to follow the camera by; None where it cannot be read."""
+        frame = self._frame(index)
+        return None if frame is None else small_grey(frame.image, self.config.crop, size_px)
+
+    def _read(self, index: int) -> Frame | None:
         try:
-            frame = self.scene[index]
+            return self.scene[index]
         except UnreadableError:
+            return None
+
+    def _view(self, index: int) -> View | None:
+        frame = self._frame(index)
+        if frame is None:
             return None
         time_s = None if self.scene.times_s is None else float(self.scene.times_s[index])
         return view_of(frame, time_s, self.config.crop, self.config.size)

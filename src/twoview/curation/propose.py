@@ -1,15 +1,75 @@
-"""Which pairs of a scene are worth measuring, from times and indices alone."""
+"""Which pairs of a scene are worth measuring: from times and indices alone, but for adaptive.py."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 
 from ..errors import ConfigError
-from ..schema import Group, Scene
+from ..schema import Group, Pair, Proposer, Scene, iter_groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What a proposer that looks at pixels is given: a slice of a scene. Groups begin with a frame of [start, stop)."""
+
+    scene: Scene
+    start: int
+    stop: int
+    overlap: tuple[float, float]
+    """The run's band."""
+    small: Callable[[int, int], UInt8[np.ndarray, "h w"] | None]
+    """A frame's number and a shorter side in px to its picture, so small and grey; None where it cannot be read."""
+    hold: Callable[[int], object]
+    """Make the view of the frame that was looked at last, for a pair that comes later: others are decoded once more."""
+    most: int | None = None
+    """Groups of this slice that --max-pairs-per-scene leaves."""
+
+
+def groups_of(
+    propose: Proposer, look: Look, most: int | None, num_groups: int
+) -> Iterator[tuple[str, Group, Callable[[Pair], object]]]:
+    """The groups whose first frame lies in the slice, each with a name and with what is to be told of its pairs.
+
+    most: groups of the whole scene to measure, spread evenly over it; num_groups: how many there are, as the plan counted.
+    """
+    if hasattr(propose, "follow"):
+        num_frames = max(1, len(look.scene))
+        share = None if most is None else most * look.stop // num_frames - most * look.start // num_frames
+        for group, tell in _followed(propose, replace(look, most=share)):
+            yield f"{group.pairs[0][0]:06d}", group, tell  # more of the same frame are further tries
+        return
+    same: Counter[int] = Counter()
+    num_groups = max(1, num_groups)
+    for k, group in enumerate(iter_groups(propose(look.scene))):
+        if not group.pairs or not look.start <= group.pairs[0][0] < look.stop:
+            continue
+        first = group.pairs[0][0]
+        more = f".{same[first]}" if same[first] else ""
+        same[first] += 1
+        if most is None or (k + 1) * most // num_groups > k * most // num_groups:
+            yield f"{first:06d}{more}", group, lambda pair: None
+
+
+def _followed(propose: Proposer, look: Look) -> Iterator[tuple[Group, Callable[[Pair], object]]]:
+    """The groups of a proposer that looks at the frames; it learns what was measured of one before it gives the next."""
+    groups = propose.follow(look)  # pyright: ignore[reportAttributeAccessIssue]
+    told: list[Pair] | None = None
+    while True:
+        try:
+            (group,) = iter_groups([groups.send(told)])
+        except StopIteration:
+            return
+        told = []
+        if group.pairs and not look.start <= group.pairs[0][0] < look.stop:  # it would be in another slice too
+            who, first = type(propose).__name__, group.pairs[0][0]
+            raise ConfigError(f"{who} proposes frame {first}, where frames {look.start} to {look.stop - 1} were asked for")
+        if group.pairs:
+            yield group, told.append
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,6 +62,14 @@ def picture(
     return np.ascontiguousarray(cut), (x0, y0, x1, y1)
 
 
+def small_grey(image: UInt8[np.ndarray, "h w 3"], crop: Crop, size_px: int) -> UInt8[np.ndarray, "h2 w2"]:
+    """What `picture` shows, much smaller and grey: every few pixels are looked at, and averaged two by two."""
+    height, width = image.shape[:2]
+    step = max(1, min(height, width) // (2 * size_px))
+    few = np.ascontiguousarray(image[step // 2 :: step, step // 2 :: step])
+    return picture(cv2.cvtColor(few, cv2.COLOR_RGB2GRAY)[..., None], crop, size_px)[0]  # pyright: ignore
+
+
 def depth_png(view: View) -> bytes | None:
     """Depth in whole millimetres, where it is known."""
     if view.geometry is None:
