@@ -13,7 +13,7 @@ LAYERS = (
     {"geometry", "shards", "plan", "dataset"},
     {"sources", "render"},
     {"curation", "pretraining"},
-    {"audit", "selections", "exchange", "evaluation"},
+    {"audit", "duplicates", "selections", "exchange", "evaluation"},
     {"report"},
     {"recipes"},
     {"demo", "cli", "__main__"},

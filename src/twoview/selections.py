@@ -14,6 +14,21 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from .dataset import check_dataset, chosen, selection_keys, selection_path
+from .duplicates import (
+    COLUMNS,
+    LEFT_OUT,
+    MAX_NEAR_BITS,
+    NEAR_BITS,
+    PictureSet,
+    Tell,
+    left_out_bytes,
+    need_faiss,
+    picture_set,
+    stored_as,
+    unjudged,
+    without_pictures,
+    without_repeats,
+)
 from .errors import ConfigError
 from .shards import finished_parts, part_paths, read_manifest, write_whole
 
@@ -23,7 +38,7 @@ LOOSE = ("overlap_low", "overlap_high", "not_best")
 
 @dataclass(frozen=True, kw_only=True)
 class SelectConfig:
-    """Which of the stored pairs to take. The conditions hold together; quotas come last."""
+    """Which of the stored pairs to take. The conditions hold together; duplicates go after them, and quotas come last."""
 
     overlap: tuple[float, float] | None = None
     """Pairs of this band, kept or not, of each group the one that shares least. None: the kept pairs."""
@@ -33,10 +48,25 @@ class SelectConfig:
     """At most so many pairs by source; `*` for each source that has no line of its own."""
     drop: frozenset[str] = frozenset()
     """Keys or pair ids to leave out."""
+    dedup: bool = False
+    """Of pairs that show nearly the same two pictures, in either order, take the first."""
+    against: tuple[Path, ...] = ()
+    """Datasets (DIR, DIR@NAME) or folders of pictures: leave out pairs of which one view is nearly a picture of theirs."""
+    near_bits: int = NEAR_BITS
+    """Bits of 64 in which the perceptual hashes of nearly the same picture may differ."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.near_bits <= MAX_NEAR_BITS:
+            raise ConfigError(f"--near-bits {self.near_bits}: give 0 to {MAX_NEAR_BITS}: from there on other pictures are as near")
+        if self.near_bits != NEAR_BITS and not self.judges:
+            raise ConfigError(f"--near-bits {self.near_bits}: it speaks of --dedup and --against: give one of them too")
         if self.overlap and not 0 <= self.overlap[0] <= self.overlap[1] <= 1:
             raise ConfigError("--overlap {}:{}: give LOW:HIGH with 0 <= LOW <= HIGH <= 1, as 0.5:0.7".format(*self.overlap))
+
+    @property
+    def judges(self) -> bool:
+        """Whether pictures are compared."""
+        return self.dedup or bool(self.against)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,15 +82,28 @@ class Selected:
     """Sources that have fewer pairs than their quota, and how many are missing."""
     unknown_drops: tuple[str, ...] = ()
     """What --drop names and the dataset does not have."""
+    left_out: pa.Table = field(default_factory=LEFT_OUT.empty_table)
+    """Pairs that were left out for what they show, and what they duplicate."""
+    sets: tuple[PictureSet, ...] = ()
+    """What was compared with."""
+    num_unhashed: int = 0
+    """Of the selected pairs those that could not be compared, as a view has no hash."""
+    num_plain: int = 0
+    """And others, as a view is too plain for its hash to say anything."""
 
 
-def select(folder: Path, config: SelectConfig, within: str | None = None) -> Selected:
+def select(folder: Path, config: SelectConfig, within: str | None = None, tell: Tell = lambda num, total: None) -> Selected:
     """The pairs of a dataset that a configuration chooses, among the stored ones or those of another selection.
 
-    Raises ConfigError for SQL that does not run.
+    Pairs that repeat another are left out after every other condition but quotas. tell: called with pictures of `against` hashed
+    and in all. Raises ConfigError for SQL that does not run, and where --against has no pictures.
     """
     check_dataset(folder)
-    rows = read_manifest(folder, columns=["key", "pair_id", "source", "group", "overlap", "kept", "stored", "reasons"])
+    if config.judges:
+        need_faiss()  # before long work
+    sets = tuple(picture_set(path, *stored_as(folder), tell) for path in config.against)
+    columns = ["key", "pair_id", "source", "group", "overlap", "kept", "stored", "reasons", *(COLUMNS if config.judges else ())]
+    rows = read_manifest(folder, columns=columns)
     rows = rows.filter(rows["stored"])
     if within is not None:
         rows = rows.filter(chosen(rows["key"], selection_keys(folder, within), folder, within))
@@ -73,17 +116,40 @@ def select(folder: Path, config: SelectConfig, within: str | None = None) -> Sel
     if config.where is not None:
         rows = rows.filter(_is_in(rows["key"], _keys_where(folder, config.where)))
     if config.drop:
-        names = pa.array(sorted(config.drop), pa.string())
-        rows = rows.filter(pc.invert(pc.or_(_is_in(rows["key"], names), _is_in(rows["pair_id"], names))))  # pyright: ignore[reportAttributeAccessIssue]
-        every = read_manifest(folder, columns=["key", "pair_id"])
-        known = pc.or_(_is_in(names, every["key"]), _is_in(names, every["pair_id"]))  # pyright: ignore[reportAttributeAccessIssue]
-        unknown = tuple(names.filter(pc.invert(known)).to_pylist())  # pyright: ignore[reportAttributeAccessIssue]
+        rows, unknown = _dropped(folder, rows, config.drop)
+    left_out = [LEFT_OUT.empty_table()]
+    for pictures in sets:
+        rows, shown = without_pictures(rows, pictures, config.near_bits)
+        left_out.append(shown)
     if config.overlap is not None:
         rows = _best_of_groups(rows)
+    if config.dedup:
+        rows, again = without_repeats(rows, config.near_bits)
+        left_out.append(again)
     rows, short = _limited(rows, config.quota)
+    num_unhashed, num_plain = unjudged(rows) if config.judges else (0, 0)
     counts = pc.value_counts(rows["source"].combine_chunks())  # pyright: ignore[reportAttributeAccessIssue]
     by_source = {entry["values"]: entry["counts"] for entry in counts.to_pylist()}
-    return Selected(keys=rows["key"], num_from=num_from, by_source=by_source, short=short, unknown_drops=unknown)
+    return Selected(
+        keys=rows["key"],
+        num_from=num_from,
+        by_source=by_source,
+        short=short,
+        unknown_drops=unknown,
+        left_out=pa.concat_tables(left_out),
+        sets=sets,
+        num_unhashed=num_unhashed,
+        num_plain=num_plain,
+    )
+
+
+def _dropped(folder: Path, rows: pa.Table, drop: frozenset[str]) -> tuple[pa.Table, tuple[str, ...]]:
+    """The rows that a drop list does not name, and what it names that the dataset does not have."""
+    names = pa.array(sorted(drop), pa.string())
+    rows = rows.filter(pc.invert(pc.or_(_is_in(rows["key"], names), _is_in(rows["pair_id"], names))))  # pyright: ignore[reportAttributeAccessIssue]
+    every = read_manifest(folder, columns=["key", "pair_id"])
+    known = pc.or_(_is_in(names, every["key"]), _is_in(names, every["pair_id"]))  # pyright: ignore[reportAttributeAccessIssue]
+    return rows, tuple(names.filter(pc.invert(known)).to_pylist())  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _is_in(values: Any, among: Any) -> Any:
@@ -157,6 +223,8 @@ def _hinted(error: str, columns: list[str]) -> str:
 def write_selection(folder: Path, name: str, selected: Selected, config: SelectConfig, within: str | None) -> Path:
     """Write selections/NAME.parquet: one column of keys; how they were chosen is in the file's metadata.
 
+    Where pictures were compared, NAME.left_out.tsv beside it says what was left out as a duplicate, and of what.
+
     Raises ConfigError where another selection of that name is there: a run may have been trained with it.
     """
     path = selection_path(folder, check_name(name))
@@ -164,13 +232,23 @@ def write_selection(folder: Path, name: str, selected: Selected, config: SelectC
         raise ConfigError(f"{path} is there with other pairs: give another --name, or remove it")
     path.parent.mkdir(exist_ok=True)
     how = asdict(config) | {"quota": dict(config.quota), "drop": sorted(config.drop), "within": within}
+    how |= {"against": [str(path) for path in config.against], "near_bits": config.near_bits if config.judges else None}
     table = pa.table({"key": selected.keys.cast(pa.string())}).replace_schema_metadata(
         {"selection": json.dumps(how, sort_keys=True)}
     )
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
+    if config.judges:
+        write_whole(left_out_path(folder, name), left_out_bytes(selected.left_out))
+    else:
+        left_out_path(folder, name).unlink(missing_ok=True)
     write_whole(path, sink.getvalue().to_pybytes())
     return path
+
+
+def left_out_path(folder: Path, name: str) -> Path:
+    """The list of what a selection left out as a duplicate."""
+    return selection_path(folder, name).with_name(f"{name}.left_out.tsv")
 
 
 def check_name(name: str) -> str:

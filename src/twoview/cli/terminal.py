@@ -61,8 +61,8 @@ def print_summary(summary: "Summary", out: Path | str) -> None:
 
 
 @contextlib.contextmanager
-def counting(verb: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar of pairs done of all on a terminal; elsewhere a line every ten seconds."""
+def counting(verb: str, what: str = "pairs") -> Iterator[Callable[[int, int], None]]:
+    """A bar of pairs (or what it is) done of all on a terminal; elsewhere a line every ten seconds."""
     told = started = time.monotonic()
     on_terminal = sys.stderr.isatty()
 
@@ -73,7 +73,7 @@ def counting(verb: str) -> Iterator[Callable[[int, int], None]]:
             return
         told = now
         left = (now - started) * (total - num) / max(num, 1)
-        words = f"{num:,} of {total:,} pairs {verb}, about {left:,.0f} s left"
+        words = f"{num:,} of {total:,} {what} {verb}, about {left:,.0f} s left"
         print(
             f"\r\x1b[K{words}" if on_terminal else f"twoview: {words}", end="" if on_terminal else "\n", file=sys.stderr, flush=True
         )

@@ -100,6 +100,9 @@ def _how(notes: Mapping[str, Any]) -> list[str]:
         lines.append(f"at most {num:,} pairs of {'each source' if source == '*' else source}")
     if notes.get("drop"):
         lines.append(f"without {len(notes['drop']):,} pairs of a drop list")
+    lines += [f"without pairs of which a view is in {path}" for path in notes.get("against") or ()]
+    if notes.get("dedup"):
+        lines.append("without pairs that repeat an earlier one")
     if notes.get("within"):
         lines.append(f"within {notes['within']}")
     return lines or ["the kept pairs"] * bool(notes)
