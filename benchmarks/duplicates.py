@@ -101,11 +101,12 @@ def line(name: str, bits: Iterable[int]) -> None:
 
 def search(num_pairs: int) -> None:
     a, b = made(num_pairs)
-    start = time.perf_counter()
+    start, started = time.perf_counter(), time.process_time()
     of = repeats(a, b, NEAR_BITS)[0]
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\n{num_pairs:,} pairs searched in {seconds:.2f} s, {(of >= 0).sum():,} repeat another; peak {peak:,.0f} MB")
+    took = f"{seconds:.1f} s ({cpu:.1f} s of CPU)"
+    print(f"\n{num_pairs:,} pairs searched in {took}, {(of >= 0).sum():,} repeat another; peak {peak:,.0f} MB")
     first = min(num_pairs, 20_000)
     expected = compared(a.codes[:first], b.codes[:first])
     num, wrong = (expected >= 0).sum(), (of[:first] != expected).sum()

@@ -42,6 +42,9 @@ def main() -> None:
         choice = ("--overlap", "0.55:0.65", "--where", "scale < 1.2 AND rotation_deg < 20", "--quota", quota)
         twoview = (sys.executable, "-m", "twoview")
         timed("`select`: band, SQL, quota", *twoview, "select", out, "--name", "some", *choice)
+        timed("`select --dedup`", *twoview, "select", out, "--name", "once", "--dedup")
+        against = ("--dedup", "--against", f"{out}@some")
+        timed("`select --dedup --against` that selection", *twoview, "select", out, "--name", "apart", *against)
         page = "import sys, pathlib, twoview.report as r; r.write_report(pathlib.Path(sys.argv[1]), *sys.argv[2:])"
         timed("`report.html`", sys.executable, "-c", page, out)
         timed("`report.html` of the selection", sys.executable, "-c", page, out, "some")
@@ -140,8 +143,16 @@ def row(source: str, scene: str, k: int, rng: np.random.Generator) -> Row:
     )
     if not kept:
         return known
+    footage = scene.replace("9.mp4", "8.mp4")  # every tenth video is the one before it
+    hashes = [hashlib.sha256(f"{footage}/{frame}".encode()).hexdigest()[:16] for frame in (k, k + 1)]
     return replace(
-        known, homography=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0], patch_grid=[14, 14], phash_a="0" * 16, phash_b="0" * 16
+        known,
+        homography=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        patch_grid=[14, 14],
+        phash_a=hashes[0],
+        phash_b=hashes[1],
+        sharpness_a=100.0,
+        sharpness_b=100.0,
     )
 
 

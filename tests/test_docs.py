@@ -87,7 +87,7 @@ def test_python_of_readme(code: str, as_in_readme: Path) -> None:
 def test_choosing_as_in_readme(tmp_path: Path) -> None:
     """Every line as it stands, in a shell, on the demo's video."""
     commands = README.split("\n## Choose later\n")[1].split("```")[1]
-    assert commands.count("twoview ") == 5
+    assert commands.count("twoview ") == 6
     write_walk(tmp_path / "holiday.mp4")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     shell = ["bash", "-euc", commands]

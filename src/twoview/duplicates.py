@@ -32,8 +32,8 @@ Tell = Callable[[int, int], None]
 """Called with pictures done and pictures in all."""
 
 NEAR_BITS = 6
-"""Up to here two pictures count as one. Of copies that were compressed, resized, darkened or blurred all lie within it, of
-those made a third brighter 94 %; of frames that share less than 0.8 none; other scenes begin at 14 (`benchmarks/duplicates.py`)."""
+"""Up to here two pictures count as one. Of copies that were compressed, resized, darkened or blurred 99.9 % lie within it, of
+those made a third brighter 94 %; of frames that share less than 0.8 none; other scenes begin at 14: benchmarks/duplicates.py."""
 MAX_NEAR_BITS = 14
 """Here pictures of other scenes begin."""
 PLAIN = 1.0
