@@ -16,6 +16,7 @@ REASONS = (
     "singular_homography",  # it maps the picture onto a line, or past infinity
     "flipped_homography",  # it mirrors the picture, which no camera does
     "few_inliers",  # fewer matches agree with it than the estimator's floor
+    "uncertain",  # what the pictures share is a guess: too little texture, or too far apart
     "no_depth",  # too little of a picture has depth, for an estimator that needs it
     "overlap_low",  # below the band of --overlap
     "overlap_high",  # above it
@@ -26,7 +27,7 @@ REASONS = (
     "unreadable",  # one of the two frames could not be decoded
     "user_filter",  # a filter of the user refused it with a word of its own
 )
-"""Every reason a pair can be refused for. The first six are also `Match.failure`: why nothing was measured."""
+"""Every reason a pair can be refused for. The first seven are also `Match.failure`: why nothing was measured."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, Int16, UInt8
 
+from ..errors import ConfigError
 from ..geometry import majority, patch_of, similarity_of, unique_targets
 from ..schema import OCCLUDED, OUTSIDE, UNKNOWN, Match
 from .dense import HERE, SIDE, Flow, Working, flows, follow, is_inside, planes, working
@@ -63,6 +64,12 @@ class Covisibility:
     """Covisible share of two pictures, from their pixels: parallax, occlusion and several planes included."""
 
     name = "covisibility@1"
+    max_uncertainty: float = 0.13
+    """How often a point may be called wrongly, by the chances themselves, of the direction that shares less; above, nothing is said."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_uncertainty <= 0.5:
+            raise ConfigError(f"--estimator.max-uncertainty is {self.max_uncertainty}: give a share from 0 to 0.5, as 0.13")
 
     def describe(self, image: UInt8[np.ndarray, "h w 3"], /) -> Described:
         """Keypoints, and a small grey picture."""
@@ -75,11 +82,15 @@ class Covisibility:
     def measure(self, a: Described, b: Described, /) -> Match:
         """Overlap both ways, patches both ways and their labels, matched points; see schema.Match."""
         evidence = gather(a, b)
+        num_a, num_b = len(a.features.points), len(b.features.points)
         if isinstance(evidence, str):
-            num_a, num_b = len(a.features.points), len(b.features.points)
             return Match(found=False, failure=evidence, num_keypoints_a=num_a, num_keypoints_b=num_b)
         chances = np.stack([classify(figures) for figures in evidence.figures])
         share_ab, share_ba = chances[:, :, 0].mean(1).tolist()
+        uncertainty = float(np.minimum(chances[..., 0], 1 - chances[..., 0]).mean(1)[int(share_ba < share_ab)])
+        if uncertainty > self.max_uncertainty:
+            num = len(evidence.relation.tentative)
+            return Match(found=False, failure="uncertain", num_keypoints_a=num_a, num_keypoints_b=num_b, num_matches=num)
         relation, homography = evidence.relation, _stored(evidence.homography, a.size, b.size)
         scale, rotation_deg = (None, None) if homography is None else similarity_of(homography, a.size)
         return Match(
@@ -89,8 +100,8 @@ class Covisibility:
             patches=np.stack([_patches(*both) for both in zip(chances, evidence.targets, strict=True)]),
             patch_grid=(PATCHES, PATCHES),
             points=relation.points.astype(np.float32),
-            num_keypoints_a=len(a.features.points),
-            num_keypoints_b=len(b.features.points),
+            num_keypoints_a=num_a,
+            num_keypoints_b=num_b,
             num_matches=len(relation.tentative),
             num_inliers=len(relation.points),
             homography=homography,
