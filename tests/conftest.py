@@ -49,7 +49,7 @@ def dataset(footage: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
 def wide(footage: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stored wider than kept: pairs that are kept, that overlap too little, too much."""
     out = tmp_path_factory.mktemp("wide") / "pairs"
-    band = ("--overlap", "0.7:0.8", "--store", "0.3:0.9", "--size", "128", "--propose.seconds", "0.5")
+    band = ("--recipe", "paper", "--overlap", "0.7:0.8", "--store", "0.3:0.9", "--size", "128", "--propose.seconds", "0.5")
     assert curate(footage, out, flags=band) == 0
     return out
 

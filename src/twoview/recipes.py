@@ -51,6 +51,11 @@ def all_pairs() -> CurateConfig:
     return CurateConfig(propose=AllPairs())
 
 
+def photos() -> CurateConfig:
+    """As all_pairs, but by what two photos really show in common."""
+    return CurateConfig(propose=AllPairs(), estimator=Covisibility())
+
+
 def stereo() -> CurateConfig:
     """Left and right pictures that belong together by their names, with 50 to 95 % overlap: the cameras stand close."""
     return CurateConfig(source=Stereo(), propose=Twins(), overlap=(0.5, 0.95))
@@ -85,6 +90,7 @@ CURATE: dict[str, Callable[[], CurateConfig]] = {
         consecutive,
         best_of_window,
         all_pairs,
+        photos,
         stereo,
         walk,
         random_walk,

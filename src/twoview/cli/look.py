@@ -59,7 +59,8 @@ def measure(args: Sequence[str]) -> int:
     if given.json:
         print(json.dumps(as_row_dict(match, estimator)))
     elif not match.found:
-        print(f"not found: {match.failure} ({match.num_matches} matches, {match.num_inliers} inliers)")
+        known = [f"{num} {what}" for num, what in ((match.num_matches, "matches"), (match.num_inliers, "inliers")) if num]
+        print(f"not found: {match.failure}{f' ({', '.join(known)})' if known else ''}")
     else:
         print(f"overlap {match.overlap:.4f} (a in b {match.overlap_ab:.4f}, b in a {match.overlap_ba:.4f})")
         print(f"{match.num_inliers} inliers of {match.num_matches} matches")

@@ -65,7 +65,7 @@ class Covisibility:
 
     name = "covisibility@1"
     max_uncertainty: float = 0.13
-    """How often a point may be called wrongly, by the chances themselves, of the direction that shares less; above, nothing is said."""
+    """Nothing is said where more of the points are likely to be called wrongly, by their own chances."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.max_uncertainty <= 0.5:
