@@ -60,7 +60,7 @@ def measure(args: Sequence[str]) -> int:
         print(json.dumps(as_row_dict(match, estimator)))
     elif not match.found:
         known = [f"{num} {what}" for num, what in ((match.num_matches, "matches"), (match.num_inliers, "inliers")) if num]
-        print(f"not found: {match.failure}{f' ({', '.join(known)})' if known else ''}")
+        print(f"not found: {match.failure}" + (f" ({', '.join(known)})" if known else ""))
     else:
         print(f"overlap {match.overlap:.4f} (a in b {match.overlap_ab:.4f}, b in a {match.overlap_ba:.4f})")
         print(f"{match.num_inliers} inliers of {match.num_matches} matches")
