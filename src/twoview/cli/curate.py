@@ -33,7 +33,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
 
     from ..curation.curate import CurateConfig
     from ..curation.verdicts import band_text
-    from ..curation.views import Crop
+    from ..curation.views import PairCrop
     from ..recipes import curate_recipe
 
     recipe_name = _value_of(args, "--recipe") or "covisibility"
@@ -70,8 +70,9 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         """What measures them."""
         size: int = base.size
         """Side of the stored square in px; with --crop none the shorter side."""
-        crop: Crop = base.crop
-        """centre: the largest square; stretch: the whole frame, squeezed to a square; none: the whole frame."""
+        crop: PairCrop = base.crop
+        """centre: the largest square; stretch: the whole frame, squeezed to a square; none: the whole frame; covisible: of each
+        pair squares around what both frames show."""
         min_sharpness: float = base.min_sharpness
         """A pair is not measured if one of its pictures is less sharp: variance of the Laplacian of grey. 0: all are measured."""
         max_pairs_per_scene: int | None = base.max_pairs_per_scene

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from ..errors import ConfigError, UnreadableError
 from .terminal import DONE, FAILED, SOME_UNREADABLE, parse, print_summary
@@ -43,7 +43,7 @@ def measure(args: Sequence[str]) -> int:
     given = parse(Measure, args, "measure")
     recipe = curate_recipe(given.estimator)
     recipe = replace(recipe, crop=given.crop or recipe.crop, size=recipe.size if given.size is None else given.size)
-    estimator, crop, size = recipe.estimator, recipe.crop, recipe.size
+    estimator, crop, size = recipe.estimator, cast(Crop, recipe.crop), recipe.size
     if given.pairs is not None:
         if given.pictures:
             raise ConfigError("measure: give two pictures or --pairs FILE, not both")

@@ -6,35 +6,30 @@ import json
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
 
 from ..errors import ConfigError, TwoviewError, UnreadableError
 from ..plan import Slice, about
 from ..schema import (
     Estimator,
     Filter,
-    Frame,
-    Group,
     Match,
     Pair,
     Proposer,
     Row,
-    Scene,
-    SceneInfo,
     Source,
-    View,
 )
 from ..shards import SceneRow, ShardWriter, key_of
 from ..sources import find_footage
 from .homography import Paper
+from .opened import OpenScene
 from .propose import EverySeconds, Look, groups_of
-from .verdicts import Band, band_text, judge, perceptual_hash, sharpness
-from .views import Crop, depth_png, geometry_columns, small_grey, view_of
+from .verdicts import Band, band_text, judge
+from .views import PairCrop, depth_png, geometry_columns
+from .windows import covisible_windows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +46,9 @@ class CurateConfig:
     """Pairs are kept that overlap this much, the smaller direction."""
     store: Band | None = None
     """Pairs are stored that overlap this much, kept or not, for a looser choice later. None: as overlap."""
-    crop: Crop = "centre"
-    """centre: the largest square; stretch: the whole frame, squeezed to a square; none: the whole frame, aspect kept."""
+    crop: PairCrop = "centre"
+    """centre: the largest square; stretch: the whole frame, squeezed to a square; none: the whole frame, aspect kept; covisible: of
+    each pair squares around what both frames show, that overlap as the middle of the band says where there is room."""
     size: int = 256
     """Side of the stored square in px; with --crop none the shorter side."""
     min_sharpness: float = 0.0
@@ -114,7 +110,7 @@ def _plain(value: Any) -> Any:
 def curate_part(
     out: Path,
     slices: list[Slice],
-    open_scene: Callable[[str], "OpenScene"],
+    open_scene: Callable[[str], OpenScene],
     source: Source,
     config: CurateConfig,
     progress: Callable[[Pair], None] = lambda pair: None,
@@ -161,7 +157,7 @@ def _arrays(match: Match) -> tuple[np.ndarray, np.ndarray]:
     return patches, np.empty((0, 4), np.float32) if match.points is None else match.points
 
 
-def pairs_of(scene: "OpenScene", piece: Slice, config: CurateConfig) -> Iterator[Pair]:
+def pairs_of(scene: OpenScene, piece: Slice, config: CurateConfig) -> Iterator[Pair]:
     """Every pair that was measured in a slice; at most one of each group is kept, the one that shares least.
 
     A pair comes as soon as nothing can change its verdict, so that of a large group only the best so far is held.
@@ -190,7 +186,7 @@ def _overlap(pair: Pair) -> float:
     return (pair.match and pair.match.overlap) or 0.0
 
 
-def _measured(scene: "OpenScene", piece: Slice, group: str, i: int, j: int, config: CurateConfig) -> Pair:
+def _measured(scene: OpenScene, piece: Slice, group: str, i: int, j: int, config: CurateConfig) -> Pair:
     """A pair and what the estimator says of it, unless the scene or a picture speaks against it already."""
     pair = Pair(
         source=piece.source,
@@ -213,63 +209,16 @@ def _measured(scene: "OpenScene", piece: Slice, group: str, i: int, j: int, conf
             return replace(pair, reasons=("low_sharpness",))
         views.append(view)
     a, b = views
-    return replace(pair, a=a, b=b, match=config.estimator.measure(scene.features(a), scene.features(b)))
-
-
-class OpenScene:
-    """A scene and the views made of it lately: each frame is decoded once and described once."""
-
-    def __init__(self, scene: Scene, config: CurateConfig, known: SceneInfo | None = None) -> None:
-        """known: what its source says of it, for a scene that has no `info` of its own."""
-        self.scene, self.config, self._known = scene, config, known
-        getattr(scene, "load", lambda: None)()
-        self.refuses: Callable[[int, int], str] = getattr(scene, "refuses", lambda i, j: "")
-        self._num_views = max(64, getattr(config.propose, "num_views", 0))
-        self._frame = lru_cache(maxsize=1)(self._read)  # looked at small, it may become a view a moment later
-        self.view = lru_cache(maxsize=self._num_views)(self._view)
-        """The view of a frame, None where it cannot be read."""
-        self.features = lru_cache(maxsize=self._num_views)(self._describe)
-        """What the estimator makes of a view."""
-        self.sharpness = lru_cache(maxsize=64)(lambda view: sharpness(view.image))
-        self.phash = lru_cache(maxsize=64)(lambda view: perceptual_hash(view.image))
-        self.num_described = 0
-
-    @property
-    def info(self) -> SceneInfo:
-        """What is known of the scene by now."""
-        known = self._known or SceneInfo(source="custom", scene=self.scene.name, uri=self.scene.name, kind="custom")
-        return getattr(self.scene, "info", None) or replace(known, num_frames=len(self.scene))
-
-    def read_ahead(self, group: Group) -> None:
-        """Make the views of a group in the order of the frames: a video that is read back and forth is decoded again and again."""
-        wanted = sorted({i for pair in group.pairs for i in pair})
-        if 2 < len(wanted) <= self._num_views:
-            for i in wanted:
-                self.view(i)
-
-    def small(self, index: int, size_px: int) -> UInt8[np.ndarray, "h w"] | None:
-        """The picture of a frame small and grey, to follow the camera by; None where it cannot be read."""
-        frame = self._frame(index)
-        return None if frame is None else small_grey(frame.image, self.config.crop, size_px)
-
-    def _read(self, index: int) -> Frame | None:
-        try:
-            return self.scene[index]
-        except UnreadableError:
-            return None
-
-    def _view(self, index: int) -> View | None:
-        frame = self._frame(index)
-        if frame is None:
-            return None
-        time_s = None if self.scene.times_s is None else float(self.scene.times_s[index])
-        return view_of(frame, time_s, self.config.crop, self.config.size)
-
-    def _describe(self, view: View) -> Any:
-        self.num_described += 1
-        estimator = self.config.estimator
-        of_view = getattr(estimator, "describe_view", None)
-        return of_view(view) if of_view else estimator.describe(view.image)
+    match = config.estimator.measure(scene.features(a), scene.features(b))
+    if config.crop == "covisible" and match.found:
+        windows = covisible_windows(match, a.crop[2:], b.crop[2:], config.size, config.overlap)
+        if windows is None:
+            return replace(pair, a=a, b=b, match=Match(found=False, failure="few_matches"))
+        a, b = scene.cut(i, windows[0]), scene.cut(j, windows[1])
+        if config.min_sharpness and min(scene.sharpness(a), scene.sharpness(b)) < config.min_sharpness:
+            return replace(pair, reasons=("low_sharpness",))
+        match = config.estimator.measure(scene.describe(a), scene.describe(b))  # what is stored is what is measured
+    return replace(pair, a=a, b=b, match=match)
 
 
 def measured_columns(match: Match) -> dict[str, Any]:

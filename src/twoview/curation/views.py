@@ -10,10 +10,14 @@ from ..geometry import look_up, share_seen
 from ..schema import Frame, Geometry, View
 
 Crop = Literal["centre", "stretch", "none"]
+PairCrop = Literal["centre", "stretch", "none", "covisible"]
+"""covisible: a window that depends on the other picture of the pair too (windows.py); of one frame alone it means none."""
+Window = tuple[int, int, int, int]
+"""x0 y0 x1 y1 in px of the frame."""
 JPEG_QUALITY = 95
 
 
-def view_of(frame: Frame, time_s: float | None, crop: Crop, size_px: int) -> View:
+def view_of(frame: Frame, time_s: float | None, crop: PairCrop | Window, size_px: int) -> View:
     """A frame as it is stored: what is measured is what the JPEG decodes to."""
     image, cut = picture(frame.image, crop, size_px)
     jpeg = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
@@ -23,7 +27,7 @@ def view_of(frame: Frame, time_s: float | None, crop: Crop, size_px: int) -> Vie
     return View(time_s=time_s, jpeg=jpeg.tobytes(), image=image, crop=cut, geometry=geometry)
 
 
-def stored_geometry(geometry: Geometry, crop: tuple[int, int, int, int], size: tuple[int, int]) -> Geometry:
+def stored_geometry(geometry: Geometry, crop: Window, size: tuple[int, int]) -> Geometry:
     """A frame's geometry, cut and resized with its picture; depth in whole millimetres, 0 beyond 65 m, as it is stored.
 
     crop: x0 y0 x1 y1 in px of the frame; size: height and width of the picture.
@@ -39,9 +43,9 @@ def stored_geometry(geometry: Geometry, crop: tuple[int, int, int, int], size: t
 
 
 def picture(
-    image: UInt8[np.ndarray, "h w 3"], crop: Crop, size_px: int
-) -> tuple[UInt8[np.ndarray, "h2 w2 3"], tuple[int, int, int, int]]:
-    """A frame cropped and resized by the run's rule, and the crop: x0 y0 x1 y1 in px of the frame.
+    image: UInt8[np.ndarray, "h w 3"], crop: PairCrop | Window, size_px: int
+) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Window]:
+    """A frame cropped and resized by the run's rule, or to a square window, and the crop.
 
     Averaged over areas where it shrinks, linear where it grows; `stretch` is always linear, as published.
     """
@@ -53,7 +57,9 @@ def picture(
         side = min(height, width)
         x0, y0 = (width - side) // 2, (height - side) // 2
         x1, y1 = x0 + side, y0 + side
-    elif crop == "none":
+    elif isinstance(crop, tuple):
+        x0, y0, x1, y1 = crop
+    elif crop != "stretch":
         target = (max(size_px, round(width * size_px / height)), max(size_px, round(height * size_px / width)))
     cut = image[y0:y1, x0:x1]
     if cut.shape[:2] != target[::-1]:
@@ -62,7 +68,7 @@ def picture(
     return np.ascontiguousarray(cut), (x0, y0, x1, y1)
 
 
-def small_grey(image: UInt8[np.ndarray, "h w 3"], crop: Crop, size_px: int) -> UInt8[np.ndarray, "h2 w2"]:
+def small_grey(image: UInt8[np.ndarray, "h w 3"], crop: PairCrop, size_px: int) -> UInt8[np.ndarray, "h2 w2"]:
     """What `picture` shows, much smaller and grey: every few pixels are looked at, and averaged two by two."""
     height, width = image.shape[:2]
     step = max(1, min(height, width) // (2 * size_px))
