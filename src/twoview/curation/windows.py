@@ -25,6 +25,9 @@ def covisible_windows(
 ) -> tuple[Window, Window] | None:
     """A square window in each frame that show about as much of the same as the middle of the band says, at one scale.
 
+    Frames are not cut apart: where their centres share more than that, the windows share as much. Two cuts of what is nearly one
+    picture would be in the band, and show no other view of anything.
+
     match: of the whole frames; sizes: width and height in px; smallest_px: no window is smaller, but for a smaller frame.
     None where too few points were matched to tell. What the pictures share in the end is for the estimator to say.
     """
@@ -36,7 +39,10 @@ def covisible_windows(
     if to_b is None or not 1e-3 < (scale := float(np.sqrt(abs(np.linalg.det(to_b[:, :2]))))) < 1e3:
         return None
     to_b = np.vstack([to_b, [0, 0, 1]])
-    points = points[:: 1 + len(points) // 64]
+    points, back = points[:: 1 + len(points) // 64], np.linalg.inv(to_b)
+    centre_a, centre_b = (np.array([[(w - min(w, h)) / 2, (h - min(w, h)) / 2, min(w, h)]]) for w, h in (size_a, size_b))
+    alike = min(_seen(centre_a, centre_b, to_b)[0, 0], _seen(centre_b, centre_a, back)[0, 0])
+    wanted = max(sum(overlap) / 2, alike)
     largest = min(min(size_a), min(size_b) / scale)
     best, best_off = None, np.inf
     for share in SIDES:
@@ -45,8 +51,8 @@ def covisible_windows(
             for size, side in ((size_a, share * largest), (size_b, share * largest * scale))
         )
         held = _inside(points[None, :, :2], a)[:, 0, None] & _inside(points[None, :, 2:], b)[:, 0][None]
-        seen = np.minimum(_seen(a, b, to_b), _seen(b, a, np.linalg.inv(to_b)).T)
-        off = np.abs(seen - sum(overlap) / 2) + np.maximum(MIN_INSIDE - held.mean(-1), 0)
+        seen = np.minimum(_seen(a, b, to_b), _seen(b, a, back).T)
+        off = np.abs(seen - wanted) + np.maximum(MIN_INSIDE - held.mean(-1), 0)
         i, j = np.unravel_index(off.argmin(), off.shape)
         if off[i, j] < best_off:
             best, best_off = (_window(a[i], size_a), _window(b[j], size_b)), off[i, j]
