@@ -82,30 +82,30 @@ def ratio_matches(
         pairs = cv2.FlannBasedMatcher({"algorithm": 1, "trees": 5}, {"checks": 50}).knnMatch(a, b, k=2)
         good = [m for m, n in (p for p in pairs if len(p) == 2) if m.distance < ratio * n.distance]
         return np.array([m.queryIdx for m in good], np.int64), np.array([m.trainIdx for m in good], np.int64)
-    index, nearest, second = _two_nearest(a, b)
-    good = nearest.astype(np.float64) < ratio * second.astype(
-        np.float64
-    )  # knnMatch compares in Python, that is in double precision
-    return np.flatnonzero(good), index[good]
+    index, distance = nearest(a, b, 2)
+    first, second = distance.astype(np.float64).T  # knnMatch compares in Python, that is in double precision
+    good = first < ratio * second
+    return np.flatnonzero(good), index[good, 0]
 
 
-def _two_nearest(
-    a: Float32[np.ndarray, "n 128"], b: Float32[np.ndarray, "m 128"]
-) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-    """For each descriptor of a: the nearest of b, its distance, and the distance of the second nearest."""
-    index = np.empty(len(a), np.int64)
-    squared = np.empty((2, len(a)), np.float32)
+def nearest(
+    a: Float32[np.ndarray, "n 128"], b: Float32[np.ndarray, "m 128"], num: int
+) -> tuple[Int64[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+    """For each descriptor of a the `num` nearest of b, nearest first, and their distances; k is less where b has less."""
+    num = min(num, len(b))
+    index = np.empty((len(a), num), np.int64)
+    squared = np.empty((len(a), num), np.float32)
     squares_b = np.einsum("ij,ij->i", b, b)
-    num = max(1, MAX_PRODUCT // len(b))
-    for start in range(0, len(a), num):
-        some = a[start : start + num]
+    step = max(1, MAX_PRODUCT // max(len(b), 1))
+    for start in range(0, len(a), step):
+        some = a[start : start + step]
         block = some @ b.T
         block *= -2
         block += squares_b  # less |a|^2, which is the same for all of a row
-        rows, best = np.arange(len(some)), block.argmin(1)
-        index[start : start + num] = best
-        squared[0, start : start + num] = block[rows, best]
-        block[rows, best] = np.inf
-        squared[1, start : start + num] = block.min(1)
-    nearest, second = np.sqrt(squared + np.einsum("ij,ij->i", a, a))
-    return index, nearest, second
+        rows = np.arange(len(some))
+        for rank in range(num):
+            best = block.argmin(1)
+            index[start : start + step, rank] = best
+            squared[start : start + step, rank] = block[rows, best]
+            block[rows, best] = np.inf
+    return index, np.sqrt(squared + np.einsum("ij,ij->i", a, a)[:, None])

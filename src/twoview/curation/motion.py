@@ -1,0 +1,314 @@
+"""How the camera moved between two pictures, from their keypoints alone, and what moved by itself.
+
+The dominant homography says where everything would be if the scene were one plane, or far away, or the camera had only turned. What
+leaves it along the lines of one epipolar geometry is parallax: the pair teaches depth. What leaves it otherwise, together with its
+neighbours, moved by itself. Thresholds are in px of a picture whose shorter side has 256 and grow with the picture.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Float64, Int64
+
+from ..geometry import similarity_of
+from .epipolar import sampson
+from .features import Features, nearest
+
+Motion = Literal["general", "planar", "rotation", "zoom", "still", "unknown"]
+MOTIONS: tuple[Motion, ...] = ("general", "planar", "rotation", "zoom", "still", "unknown")
+
+RATIO = 0.8
+"""Lowe's, asked of both pictures, so that a swap changes nothing. Geometry sorts out the rest."""
+REFERENCE_PX = 256
+ON_PLANE_PX, OFF_PLANE_PX = 3.0, 4.0
+"""A match agrees with a homography below the first; parallax and movement count from the second. Filmed stills spread by 0.5 px."""
+EPIPOLAR_PX = 1.5
+MIN_SUPPORT, MIN_SHARE = 8, 0.3
+"""As many matches, and this share of all, must agree with a homography: four matches have one in any case."""
+MIN_EXPLAINED = 0.65
+"""Without parallax the homography, and what moves by itself, must explain this share of the matches."""
+MIN_PARALLAX = 8
+"""As many matches must leave the homography along epipolar lines: of filmed zooms and turns up to seven do so by chance."""
+SLIGHT_PX = 2.0
+"""Where no turn and no zoom explains the homography, it is enough that a tenth of the matches leaves it by this much."""
+STILL_PX, MIN_ZOOM = 1.0, 1.02
+LEEWAY, LEAST_PX, MOST_PX = 1.2, 0.6, 1.5
+"""A camera that only turned or zoomed explains the matches nearly as well as the best homography does: 98 of 100 filmed turns are within
+this ratio. Below the second no lens is straight enough to tell; beyond the third nothing is explained."""
+FOCALS = np.geomspace(0.5, 2.5, 15)
+"""Focal lengths of cameras, in widths of the picture: fields of view from 90 down to 23 degrees."""
+MIN_COMPANY, COMPANY = 3, 0.12
+"""A match moved by itself if as many others within this share of the picture's side moved likewise."""
+ALIKE, MIN_REPEATED = 1.15, 0.3
+"""Descriptors up to this times as far as the nearest one might as well be the right ones. Of the keypoints that agree with the best
+shift, so many have another one in common where something repeats; elsewhere up to 0.17 have."""
+CELL_PX, CELLS = 6.0, 256
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Relation:
+    """What the matches of two pictures have to say. M matches by descriptor, each place once."""
+
+    points: Float64[np.ndarray, "m 4"]
+    """x, y in a and x, y in b, in px."""
+    index_a: Int64[np.ndarray, " m"]
+    """Which keypoint of a, and of b."""
+    index_b: Int64[np.ndarray, " m"]
+    homography: Float64[np.ndarray, "3 3"] | None = None
+    """The dominant one, px of a to px of b, last entry 1."""
+    fundamental: Float64[np.ndarray, "3 3"] | None = None
+    """b' F a = 0 in px. Where nothing shows parallax it is one of many."""
+    on_plane: Bool[np.ndarray, " m"]
+    """Matches that agree with the homography."""
+    epipolar: Bool[np.ndarray, " m"]
+    """Matches that agree with the geometry of the verdict: the fundamental matrix where motion is general, else the homography."""
+    moves: Bool[np.ndarray, " m"]
+    """Matches that break it together with their neighbours."""
+    motion: Motion = "unknown"
+    """general: parallax along the lines of one epipolar geometry.
+    still: a homography explains all, and moves nothing by more than a px. zoom: it only magnifies, about a point inside the picture, as
+    a lens does or a crop. rotation: a camera of one plausible focal length only turned, in its plane too. planar: none of these: one
+    plane from two places, or too little parallax to see. Walking straight at a wall that is all one sees makes a zoom's pictures, and
+    is called zoom; sliding along a far wall through a long lens differs from a turn by less than the noise, and is called rotation.
+    A thing that moves through a turning camera's picture along straight lines looks like parallax of a near thing; so over a
+    background that only turned or zoomed, parallax must be seen in more than one place. unknown: too few matches agree on anything.
+    """
+    parallax_px: float | None = None
+    """How far a tenth of the epipolar matches leaves the homography at least. A median would read 0 as soon as half lies on one wall,
+    and a maximum would read one wrong match; of filmed zooms and turns no twentieth leaves by chance."""
+    scale: float | None = None
+    rotation_deg: float | None = None
+    moving: float | None = None
+    """Share of the matches that agree with the geometry or move, which move."""
+    repeated: bool | None = None
+
+
+def relation_of(a: Features, b: Features) -> Relation:
+    """How two pictures lie to each other. The same pictures give the same answer; swapped, the same motion and the inverse scale."""
+    unit = min(*a.size, *b.size) / REFERENCE_PX
+    near_b, distance = nearest(a.descriptors, b.descriptors, 3)
+    index_a, index_b = _tentative(a, b, near_b, distance, 2 * unit)
+    points = np.hstack([a.points[index_a], b.points[index_b]]).astype(np.float64)
+    h, nobody = _dominant_homography(points, unit), np.zeros(len(points), bool)
+    found = Relation(points=points, index_a=index_a, index_b=index_b, on_plane=nobody, epipolar=nobody, moves=nobody)
+    found = replace(found, homography=h, repeated=_is_repeated(a, b, near_b, distance, h, unit))
+    return found if h is None else _judged(found, h, a.size, b.size, unit)
+
+
+def _judged(
+    found: Relation, h: Float64[np.ndarray, "3 3"], size_a: tuple[int, int], size_b: tuple[int, int], unit: float
+) -> Relation:
+    """The relation with its verdict and all that follows from it."""
+    points, f = found.points, _fundamental(found.points, unit)
+    off = plane_distance(h, points) / unit
+    on_plane = off < ON_PLANE_PX
+    away = np.full(len(points), np.inf) if f is None else sampson(f, points) / unit
+    plain = _without_parallax(h, points[on_plane], size_a, size_b, unit)
+    general = _shows_parallax(away < EPIPOLAR_PX, off, points / unit, plain)
+    epipolar = away < EPIPOLAR_PX if general else on_plane
+    breaks = (off > OFF_PLANE_PX) & ~epipolar & (not general or away > 2 * EPIPOLAR_PX)
+    moves = _moves(h, points, breaks, unit)
+    found = replace(found, fundamental=f, on_plane=on_plane, epipolar=epipolar, moves=moves)
+    if not general and (on_plane | moves).mean() < MIN_EXPLAINED:
+        return found
+    scale, rotation_deg = similarity_of(h, size_a)
+    return replace(
+        found,
+        motion="general" if general else plain,
+        moving=float(moves.sum() / (moves | epipolar).sum()),
+        parallax_px=float(np.percentile(off[epipolar], 90) * unit),
+        scale=scale,
+        rotation_deg=rotation_deg,
+    )
+
+
+def _tentative(
+    a: Features, b: Features, near_b: Int64[np.ndarray, "n k"], distance: Float32[np.ndarray, "n k"], cell_px: float
+) -> tuple[Int64[np.ndarray, " m"], Int64[np.ndarray, " m"]]:
+    """Mutual nearest neighbours clearly nearer than the second, the first of each place: SIFT gives one several orientations."""
+    if len(a.points) == 0 or near_b.shape[1] < 2:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    rows = np.flatnonzero(distance[:, 0] < RATIO * distance[:, 1])
+    columns = near_b[rows, 0]
+    near_a, back = nearest(b.descriptors[columns], a.descriptors, 2)
+    if near_a.shape[1] < 2:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    mutual = (near_a[:, 0] == rows) & (back[:, 0] < RATIO * back[:, 1])
+    rows, columns = rows[mutual], columns[mutual]
+    places = np.floor(np.hstack([a.points[rows], b.points[columns]]) / cell_px).astype(int)
+    first = np.sort(np.unique(places, axis=0, return_index=True)[1]) if len(rows) else rows
+    return rows[first], columns[first]
+
+
+def plane_distance(h: Float64[np.ndarray, "3 3"], points: Float64[np.ndarray, "m 4"]) -> Float64[np.ndarray, " m"]:
+    """How far matches lie from a homography, in px: quadratic mean of both pictures, so that a swap changes nothing."""
+    try:
+        back = np.linalg.inv(h)
+    except np.linalg.LinAlgError:
+        return np.full(len(points), np.inf)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        there = np.square(_mapped(h, points[:, :2]) - points[:, 2:]).sum(1)
+        here = np.square(_mapped(back, points[:, 2:]) - points[:, :2]).sum(1)
+        return np.nan_to_num(np.sqrt((there + here) / 2), nan=np.inf)
+
+
+def _mapped(h: Float64[np.ndarray, "3 3"], xy: np.ndarray) -> Float64[np.ndarray, "n 2"]:
+    x = xy @ h[:, :2].T + h[:, 2]
+    return x[:, :2] / x[:, 2:]
+
+
+def _dominant_homography(points: Float64[np.ndarray, "m 4"], unit: float) -> Float64[np.ndarray, "3 3"] | None:
+    """The homography that most matches agree with, refined on them; None where too few do."""
+    if len(points) < MIN_SUPPORT:
+        return None
+    h = _robust(points, unit)
+    for _ in range(2):
+        agree = np.zeros(len(points), bool) if h is None else plane_distance(h, points) < ON_PLANE_PX * unit
+        if agree.sum() < max(MIN_SUPPORT, MIN_SHARE * len(points)) or np.ptp(points[agree], axis=0).min() < 2 * unit:
+            return None
+        h = cv2.findHomography(points[agree, :2], points[agree, 2:], 0)[0]
+    if h is None or not np.isfinite(h).all() or abs(h[2, 2]) < 1e-9 or np.linalg.det(h / h[2, 2]) <= 0:
+        return None
+    return h / h[2, 2]
+
+
+def _robust(points: Float64[np.ndarray, "m 4"], unit: float) -> Float64[np.ndarray, "3 3"] | None:
+    a, b = points[:, :2], points[:, 2:]
+    try:
+        return cv2.findHomography(a, b, cv2.USAC_MAGSAC, 2 * unit, maxIters=2000, confidence=0.999)[0]
+    except cv2.error:  # OpenCV 5.0 asserts where a sample is degenerate
+        return cv2.findHomography(a, b, cv2.RANSAC, 2 * unit)[0]
+
+
+def _fundamental(points: Float64[np.ndarray, "m 4"], unit: float) -> Float64[np.ndarray, "3 3"] | None:
+    a, b = points[:, :2], points[:, 2:]
+    try:
+        f = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, EPIPOLAR_PX * unit, 0.999, 1000)[0]
+    except cv2.error:
+        f = cv2.findFundamentalMat(a, b, cv2.FM_RANSAC, EPIPOLAR_PX * unit, 0.999, 1000)[0]
+    return f if f is not None and f.shape == (3, 3) and np.isfinite(f).all() else None
+
+
+def _shows_parallax(
+    agree: Bool[np.ndarray, " m"], off: Float64[np.ndarray, " m"], points: Float64[np.ndarray, "m 4"], plain: Motion
+) -> bool:
+    """Whether enough of what leaves the homography does so along epipolar lines. All in px of the reference.
+
+    plain: the verdict if not. Over a background that only turned or zoomed, one thing that moves by itself looks like parallax, so
+    there it must be a fifth of the matches or be spread over the picture.
+    """
+    parallax, slight = agree & (off > OFF_PLANE_PX), agree & (off > SLIGHT_PX)
+    if parallax.sum() < MIN_PARALLAX or 2 * parallax.sum() < (off > OFF_PLANE_PX).sum():
+        enough = max(MIN_PARALLAX, 0.1 * agree.sum(), 0.5 * (off > SLIGHT_PX).sum())
+        return plain == "planar" and bool(slight.sum() >= enough)
+    spread = np.linalg.norm(points[parallax, :2] - np.median(points[parallax, :2], axis=0), axis=1)
+    return plain == "planar" or bool(5 * parallax.sum() >= agree.sum() or np.percentile(spread, 75) > REFERENCE_PX / 4)
+
+
+def _without_parallax(
+    h: Float64[np.ndarray, "3 3"], plane: Float64[np.ndarray, "k 4"], size_a: tuple[int, int], size_b: tuple[int, int], unit: float
+) -> Motion:
+    """still, zoom, rotation or planar, of the matches that agree with the homography."""
+    moved = np.linalg.norm(plane[:, 2:] - plane[:, :2], axis=1)
+    if size_a == size_b and np.median(moved) < STILL_PX * unit and np.percentile(moved, 90) < 2 * STILL_PX * unit:
+        return "still"
+    allowed = np.clip(LEEWAY * _spread(plane_distance(h, plane)), LEAST_PX * unit, MOST_PX * unit)
+    magnified = _magnification(plane)
+    scale, centre = magnified[0, 0], magnified[:2, 2] / (1 - magnified[0, 0] + 1e-12)
+    inside = (np.abs(centre - (np.array(size_a[::-1]) - 1) / 2) < np.array(size_a[::-1]) / 2).all()
+    if abs(np.log(max(scale, 1e-6))) > np.log(MIN_ZOOM) and inside and _spread(plane_distance(magnified, plane)) < allowed:
+        return "zoom"
+    return "rotation" if _spread(_turned(plane, size_a, size_b)) < allowed else "planar"
+
+
+def _spread(off: Float64[np.ndarray, " k"]) -> float:
+    return float(np.sqrt(np.mean(np.square(off))))
+
+
+def _magnification(plane: Float64[np.ndarray, "k 4"]) -> Float64[np.ndarray, "3 3"]:
+    """The magnification about a point that fits best, by least squares."""
+    middle = plane.mean(0)
+    a, b = plane[:, :2] - middle[:2], plane[:, 2:] - middle[2:]
+    scale = np.sqrt(np.square(b).sum() / np.square(a).sum()) if np.sum(a * b) > 0 else 1.0
+    return np.array([[scale, 0, middle[2] - scale * middle[0]], [0, scale, middle[3] - scale * middle[1]], [0, 0, 1]])
+
+
+def _turned(plane: Float64[np.ndarray, "k 4"], size_a: tuple[int, int], size_b: tuple[int, int]) -> Float64[np.ndarray, " k"]:
+    """How far matches lie from the best turn of a camera of a plausible focal length."""
+    focals = FOCALS
+    for _ in range(2):  # then between the neighbours of the best
+        off = _turned_with(focals, plane, size_a, size_b)
+        best = int(np.square(off).sum(1).argmin())
+        finer = np.linspace(focals[max(best - 1, 0)], focals[min(best + 1, len(focals) - 1)], 9)
+        focals, nearest_off = finer, off[best]
+    return nearest_off
+
+
+def _turned_with(
+    focals: Float64[np.ndarray, " f"], plane: Float64[np.ndarray, "k 4"], size_a: tuple[int, int], size_b: tuple[int, int]
+) -> Float64[np.ndarray, "f k"]:
+    """How far matches lie from the best turn for each focal length, in widths: by the rotation of their rays (Kabsch)."""
+    rays, sides = [], ((plane[:, :2], size_a), (plane[:, 2:], size_b))
+    for xy, (height, width) in sides:
+        ray = np.ones((len(focals), len(xy), 3))
+        ray[..., :2] = (xy - ((width - 1) / 2, (height - 1) / 2)) / (focals[:, None, None] * width)
+        rays.append(ray)
+    unit_a, unit_b = (ray / np.linalg.norm(ray, axis=2, keepdims=True) for ray in rays)
+    u, _, vt = np.linalg.svd(np.swapaxes(unit_b, 1, 2) @ unit_a)
+    u[..., 2] *= np.sign(np.linalg.det(u @ vt))[:, None]
+    turn, squared = u @ vt, np.zeros((len(focals), len(plane)))
+    for ray, other, back, width in ((rays[0], rays[1], False, size_b[1]), (rays[1], rays[0], True, size_a[1])):
+        turned = ray @ (turn if back else np.swapaxes(turn, 1, 2))
+        away = turned[..., :2] / np.where(turned[..., 2:] > 0.01, turned[..., 2:], 0.01) - other[..., :2]
+        squared += np.square(away).sum(2) * np.square(focals[:, None] * width) / 2
+    return np.sqrt(squared)
+
+
+def _moves(
+    h: Float64[np.ndarray, "3 3"], points: Float64[np.ndarray, "m 4"], breaks: Bool[np.ndarray, " m"], unit: float
+) -> Bool[np.ndarray, " m"]:
+    """Matches that break the geometry as several around them do; a lone wrong match has no such company."""
+    which = np.flatnonzero(breaks)
+    at, moved = points[which, :2], points[which, 2:] - _mapped(h, points[which, :2])
+    near = np.linalg.norm(at[:, None] - at, axis=2) < COMPANY * REFERENCE_PX * unit
+    alike = np.linalg.norm(moved[:, None] - moved, axis=2) < 3 * unit + 0.15 * np.linalg.norm(moved, axis=1)
+    moves = np.zeros(len(points), bool)
+    moves[which[(near & alike).sum(1) > MIN_COMPANY]] = True  # each is in its own company
+    return moves
+
+
+def _is_repeated(
+    a: Features,
+    b: Features,
+    near_b: Int64[np.ndarray, "n k"],
+    distance: Float32[np.ndarray, "n k"],
+    h: Float64[np.ndarray, "3 3"] | None,
+    unit: float,
+) -> bool:
+    """Whether another shift of one picture over the other explains the same keypoints nearly as well as the best.
+
+    The ratio test kills matches of repeated things, so each keypoint votes for all of its nearest that are nearly as near as the first:
+    for where they lie from where the homography puts it, or from where it was. Shifts are counted by cells, four of them together.
+    """
+    row, rank = np.nonzero(distance <= ALIKE * distance[:, :1])
+    start = a.points[row].astype(np.float64)
+    shift = (b.points[near_b[row, rank]] - (start if h is None else _mapped(h, start))) / (CELL_PX * unit) + CELLS / 2 + 0.5
+    inside = (shift >= 0).all(1) & (shift < CELLS).all(1)
+    vote = np.unique(np.column_stack([row[inside], shift[inside].astype(int)]), axis=0)
+    y, x = _commonest(vote[:, 1:])[0]
+    first = np.unique(vote[((vote[:, 1:] <= (y, x)) & (vote[:, 1:] >= (y - 1, x - 1))).all(1), 0])
+    far = (np.abs(vote[:, 1:] - (y - 0.5, x - 0.5)) > 2).any(1)
+    _, others = _commonest(vote[far & np.isin(vote[:, 0], first), 1:])
+    return bool(len(first) >= 20 and others >= MIN_REPEATED * len(first))
+
+
+def _commonest(cells: Int64[np.ndarray, "n 2"]) -> tuple[tuple[int, int], int]:
+    """The lower right cell of the four in a square that hold most, and how many they hold."""
+    votes = np.bincount(cells[:, 0] * CELLS + cells[:, 1], minlength=CELLS * CELLS).reshape(CELLS, CELLS)
+    four = votes.copy()
+    four[1:] += votes[:-1]
+    four[:, 1:] += four[:, :-1].copy()
+    y, x = divmod(int(four.argmax()), CELLS)
+    return (y, x), int(four[y, x])
