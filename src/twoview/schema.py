@@ -24,6 +24,11 @@ REASONS = (
     "low_sharpness",  # one of the two pictures is below --min-sharpness, and nothing was measured
     "small_floor",  # no floor of a 3D scene is as large as its walk asks for
     "near_another",  # an earlier walk through the scene has nearly the same viewpoints
+    "degenerate_motion",  # the camera stood still, zoomed or only turned: nothing to learn of depth
+    "moving",  # too much moves by itself
+    "repeated",  # two geometries explain the pictures nearly equally well
+    "cut",  # the two pictures belong to different shots
+    "bad_exposure",  # too dark, too bright, or too much black and white without detail
     "unreadable",  # one of the two frames could not be decoded
     "user_filter",  # a filter of the user refused it with a word of its own
 )
@@ -191,6 +196,38 @@ class View:
     """Of the stored picture."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verdicts:
+    """What two pictures say of themselves, whatever the estimator: columns of Row by their names. None: not to be told."""
+
+    motion: str
+    """general, planar, rotation, zoom, still or unknown; see curation.motion.Relation."""
+    parallax_px: float | None
+    """How far a tenth of the epipolar matches leaves the dominant homography at least, in px of the stored pictures."""
+    scale: float | None
+    """Of the dominant homography at the centre of a."""
+    rotation_deg: float | None
+    epipolar_inliers: int
+    """Matches that agree with the geometry of the verdict."""
+    moving: float | None
+    """Share of the good matches that break the geometry together with their neighbours."""
+    repeated: bool
+    """Another shift explains the same keypoints nearly as well."""
+    cut: bool
+    """They do not belong to one shot."""
+    sharpness_a: float
+    sharpness_b: float
+    exposure_a: float
+    """Mean brightness, in [0, 1]."""
+    exposure_b: float
+    clipped_a: float
+    """Share of pixels that are black or white without detail."""
+    clipped_b: float
+    excluded_a: float
+    """Share of the picture that is bars or overlay."""
+    excluded_b: float
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pair:
     """Two views and what was measured of them. Kept if there is no reason against it."""
@@ -207,6 +244,8 @@ class Pair:
     reasons: tuple[str, ...] = ()
     store: bool = False
     """Whether its pixels go to the shard: kept, or refused only for an overlap inside --store."""
+    verdicts: Verdicts | None = None
+    """None where nobody asked for them yet."""
 
     @property
     def id(self) -> str:
@@ -281,6 +320,23 @@ class Row:
     true_overlap_ab: float | None = None
     """Share of what a shows that b shows too, by depth and pose."""
     true_overlap_ba: float | None = None
+    epipolar_inliers: int | None = None
+    """Matches that agree with the geometry of `motion`."""
+    moving: float | None = None
+    """Share of the good matches that move by themselves."""
+    repeated: bool | None = None
+    """Another shift explains the same keypoints nearly as well."""
+    cut: bool | None = None
+    """The pictures belong to different shots."""
+    exposure_a: float | None = None
+    """Mean brightness, in [0, 1]."""
+    exposure_b: float | None = None
+    clipped_a: float | None = None
+    """Share of pixels that are black or white without detail."""
+    clipped_b: float | None = None
+    excluded_a: float | None = None
+    """Share of the picture that is bars or overlay."""
+    excluded_b: float | None = None
     shard: str | None = None
     """Path inside OUT."""
     offset: int | None = None

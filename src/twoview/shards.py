@@ -177,6 +177,8 @@ def row_from_json(data: bytes, shard: str, offset: int, size: int) -> Row:
         value, nothing = values[name], _UNMEASURED[element]
         if name == "reasons":
             value = value.split(",") if value else []
+        elif element is bool:  # false is an answer, unless nothing was asked
+            value = None if name in _nullable() and not value and not values.get("motion") else value
         elif name in _nullable() and (value == nothing or (isinstance(value, list) and set(value) == {nothing})):
             value = None
         row[name] = value
