@@ -14,6 +14,7 @@ from .curation.curate import CurateConfig
 from .curation.homography import Released
 from .curation.propose import AllPairs, AlongWalks, BestOfWindow, Consecutive, Twins
 from .curation.truth import Truth
+from .curation.verdicts import Refuse
 from .errors import ConfigError
 from .sources import Stereo
 from .sources.rgbd import RgbdFolders
@@ -22,7 +23,7 @@ from .sources.scene import Walks
 
 def covisibility() -> CurateConfig:
     """The default. For each frame the one that shares about 60 % with it, by following the camera and by what both really show."""
-    return CurateConfig(propose=Adaptive(), estimator=Covisibility())
+    return CurateConfig(propose=Adaptive(), estimator=Covisibility(), filters=(Refuse(),))
 
 
 def paper() -> CurateConfig:
@@ -53,7 +54,7 @@ def all_pairs() -> CurateConfig:
 
 def photos() -> CurateConfig:
     """As all_pairs, but by what two photos really show in common."""
-    return CurateConfig(propose=AllPairs(), estimator=Covisibility())
+    return CurateConfig(propose=AllPairs(), estimator=Covisibility(), filters=(Refuse(),))
 
 
 def stereo() -> CurateConfig:

@@ -68,6 +68,10 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
             default_factory=lambda: base.estimator
         )
         """What measures them."""
+        if base.filters and is_dataclass(base.filters[0]):
+            refuse: Annotated[type(base.filters[0]), tyro.conf.arg(help="What speaks against a pair besides its overlap.")] = (  # pyright: ignore
+                base.filters[0]
+            )
         size: int = base.size
         """Side of the stored square in px; with --crop none the shorter side."""
         crop: PairCrop = base.crop
@@ -102,6 +106,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         source=getattr(given, "source", base.source),
         propose=given.propose,
         estimator=given.estimator,
+        filters=(given.refuse, *base.filters[1:]) if hasattr(given, "refuse") else base.filters,
         overlap=base.overlap if given.overlap == band_text(base.overlap) else band("--overlap", given.overlap),
         store=None if given.store is None else band("--store", given.store),
         size=given.size,

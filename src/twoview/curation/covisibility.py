@@ -9,17 +9,20 @@ outside the other picture. The mean chance of being shared is the overlap: no th
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, Int16, UInt8
+from jaxtyping import Bool, Float32, Float64, Int16, UInt8
 
 from ..errors import ConfigError
 from ..geometry import majority, patch_of, similarity_of, unique_targets
 from ..schema import OCCLUDED, OUTSIDE, UNKNOWN, Match
 from .dense import HERE, SIDE, Flow, Working, flows, follow, is_inside, planes, working
 from .epipolar import Epipolar, relate, sampson
+from .excluded import bars, overlay
 from .features import Features, sift
+from .motion import relation_of
 
 LATTICE = 28
 """Points along each side of a picture: two in each of 14 patches."""
@@ -28,7 +31,10 @@ MEASURED_PX = 256
 """Keypoints are looked for in a picture whose shorter side is at most so long."""
 CONTRAST, EDGE, MOST = 0.002, 20.0, 1000
 """Faint keypoints too: the geometry sorts them out, and walls have no others."""
-NUM_PAIR_FEATURES = 17
+MIN_COUNTED = 0.05
+"""Share of a picture that must be of the scene."""
+MOVES_NEAR = 0.12
+"""Within this share of the picture's side of a match that moves, and nearer to it than to one that does not, the picture moves."""
 
 _CENTRES = ((np.arange(LATTICE) + 0.5) * (SIDE / LATTICE) - 0.5).astype(np.float32)
 POINTS = np.stack(np.meshgrid(_CENTRES, _CENTRES), axis=-1)
@@ -44,6 +50,8 @@ class Described:
 
     size: tuple[int, int]
     """Height and width in px."""
+    small: UInt8[np.ndarray, "h w 3"]
+    """In which the keypoints were found."""
     features: Features
     working: Working
 
@@ -64,6 +72,8 @@ class Covisibility:
     """Covisible share of two pictures, from their pixels: parallax, occlusion and several planes included."""
 
     name = "covisibility@1"
+    moving: Literal["count", "mask"] = "count"
+    """What moves by itself counts like the rest, or is left out: then the static part alone is measured."""
     max_uncertainty: float = 0.13
     """Nothing is said where more of the points are likely to be called wrongly, by their own chances."""
 
@@ -77,7 +87,8 @@ class Covisibility:
         if min(size) > MEASURED_PX:
             scale = MEASURED_PX / min(size)
             small = cv2.resize(image, (round(size[1] * scale), round(size[0] * scale)), interpolation=cv2.INTER_AREA)
-        return Described(size=size, features=sift(small, contrast=CONTRAST, edge=EDGE, most=MOST), working=working(image))
+        features = sift(small, contrast=CONTRAST, edge=EDGE, most=MOST)
+        return Described(size=size, small=small, features=features, working=working(image))
 
     def measure(self, a: Described, b: Described, /) -> Match:
         """Overlap both ways, patches both ways and their labels, matched points; see schema.Match."""
@@ -86,10 +97,10 @@ class Covisibility:
         if isinstance(evidence, str):
             return Match(found=False, failure=evidence, num_keypoints_a=num_a, num_keypoints_b=num_b)
         chances = np.stack([classify(figures) for figures in evidence.figures])
-        share_ab, share_ba = chances[:, :, 0].mean(1).tolist()
-        uncertainty = float(np.minimum(chances[..., 0], 1 - chances[..., 0]).mean(1)[int(share_ba < share_ab)])
-        if uncertainty > self.max_uncertainty:
-            num = len(evidence.relation.tentative)
+        counts, num = counted(a, b, self.moving == "mask"), len(evidence.relation.tentative)
+        shared = [c[own, 0] for c, own in zip(chances, counts, strict=True)]
+        share_ab, share_ba = (float(s.mean()) if len(s) > MIN_COUNTED * len(_FLAT) else None for s in shared)
+        if share_ab is None or share_ba is None or self._is_guess(shared[int(share_ba < share_ab)]):
             return Match(found=False, failure="uncertain", num_keypoints_a=num_a, num_keypoints_b=num_b, num_matches=num)
         relation, homography = evidence.relation, _stored(evidence.homography, a.size, b.size)
         scale, rotation_deg = (None, None) if homography is None else similarity_of(homography, a.size)
@@ -97,7 +108,7 @@ class Covisibility:
             found=True,
             overlap_ab=share_ab,
             overlap_ba=share_ba,
-            patches=np.stack([_patches(*both) for both in zip(chances, evidence.targets, strict=True)]),
+            patches=np.stack([_patches(*both) for both in zip(chances, evidence.targets, counts, strict=True)]),
             patch_grid=(PATCHES, PATCHES),
             points=relation.points.astype(np.float32),
             num_keypoints_a=num_a,
@@ -108,6 +119,28 @@ class Covisibility:
             scale=scale,
             rotation_deg=rotation_deg,
         )
+
+    def _is_guess(self, shared: Float32[np.ndarray, " p"]) -> bool:
+        """Whether too many points are likely to be called wrongly."""
+        return bool(np.minimum(shared, 1 - shared).mean() > self.max_uncertainty)
+
+
+def counted(a: Described, b: Described, still_only: bool) -> list[Bool[np.ndarray, " p"]]:
+    """Which lattice points of each picture are of the scene: not of bars, not laid over it, not moving if `still_only`."""
+    relation = relation_of(a.features, b.features)
+    laid_over, counts = overlay(a.small, b.small, relation), []
+    for described, columns in ((a, slice(0, 2)), (b, slice(2, 4))):
+        (height, width), out = described.features.size, bars(described.small)
+        out = out | laid_over if out.shape == laid_over.shape else out
+        at = (_FLAT + 0.5) / SIDE * (width, height) - 0.5
+        column, row = np.rint(at).astype(int).clip(0, (width - 1, height - 1)).T
+        own = ~out[row, column]
+        if still_only and relation.moves.any():
+            points = relation.points[:, columns]
+            moves, rests = (_squared(at, points[which]).min(1, initial=np.inf) for which in (relation.moves, ~relation.moves))
+            own &= ~((moves < (MOVES_NEAR * min(width, height)) ** 2) & (moves < rests))
+        counts.append(own)
+    return counts
 
 
 def gather(a: Described, b: Described) -> Evidence | str:
@@ -247,15 +280,18 @@ def _network() -> list[tuple[np.ndarray, np.ndarray]]:
         return [(stored[f"weight{k}"], stored[f"bias{k}"]) for k in range(len(stored) // 2)]
 
 
-def _patches(chances: Float32[np.ndarray, "p 3"], target: Float32[np.ndarray, "p 2"]) -> Int16[np.ndarray, " q"]:
+def _patches(
+    chances: Float32[np.ndarray, "p 3"], target: Float32[np.ndarray, "p 2"], counts: Bool[np.ndarray, " p"]
+) -> Int16[np.ndarray, " q"]:
     """The patch of the other picture for each patch, or why there is none: what most of its points say.
 
-    A point goes with the likeliest of shared, occluded and outside; where none is likelier than not, it is unknown.
+    A point goes with the likeliest of shared, occluded and outside; where none is likelier than not, or it does not count, it is
+    unknown.
     """
     nowhere = PATCHES * PATCHES
     row, column = np.divmod(np.arange(LATTICE * LATTICE), LATTICE)
     own = row // 2 * PATCHES + column // 2
-    fate = np.where(chances.max(1) > 0.5, chances.argmax(1), 3)
+    fate = np.where(counts & (chances.max(1) > 0.5), chances.argmax(1), 3)
     shared = (fate == 0) & is_inside(target)
     winners = majority(
         own, np.where(shared, patch_of(target[:, 0], target[:, 1], (SIDE, SIDE), (PATCHES, PATCHES)), nowhere), nowhere

@@ -5,7 +5,7 @@ import hashlib
 import json
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from ..sources import find_footage
 from .homography import Paper
 from .opened import OpenScene
 from .propose import EverySeconds, Look, groups_of
-from .verdicts import Band, band_text, judge
+from .verdicts import Band, band_text, judge, verdicts_of
 from .views import PairCrop, depth_png, geometry_columns
 from .windows import covisible_windows
 
@@ -162,15 +162,15 @@ def pairs_of(scene: OpenScene, piece: Slice, config: CurateConfig) -> Iterator[P
 
     A pair comes as soon as nothing can change its verdict, so that of a large group only the best so far is held.
     """
+    store = config.store or config.overlap
     look = Look(scene=scene.scene, start=piece.start, stop=piece.stop, overlap=config.overlap, small=scene.small, hold=scene.view)
     for name, group, tell in groups_of(config.propose, look, config.max_pairs_per_scene, piece.num_candidates):
         best: Pair | None = None
         if not group.first_fit:
             scene.read_ahead(group)
         for i, j in group.pairs:
-            pair = judge(
-                _measured(scene, piece, name, i, j, config), config.overlap, config.store or config.overlap, config.filters
-            )
+            pair = _seen(_measured(scene, piece, name, i, j, config), scene, store)
+            pair = judge(pair, config.overlap, store, config.filters)
             tell(pair)
             if pair.kept and (best is None or _overlap(pair) < _overlap(best)):
                 pair, best = best, pair
@@ -221,6 +221,14 @@ def _measured(scene: OpenScene, piece: Slice, group: str, i: int, j: int, config
     return replace(pair, a=a, b=b, match=match)
 
 
+def _seen(pair: Pair, scene: OpenScene, store: Band) -> Pair:
+    """The pair with what its pictures say of themselves, if its overlap is one that is stored."""
+    a, b, overlap = pair.a, pair.b, pair.match and pair.match.overlap
+    if a is None or b is None or overlap is None or not store[0] <= overlap <= store[1]:
+        return pair
+    return replace(pair, verdicts=verdicts_of(a.image, b.image, scene.keypoints(a), scene.keypoints(b)))
+
+
 def measured_columns(match: Match) -> dict[str, Any]:
     """What an estimator measured, under the names of the manifest's columns."""
     columns = {name: getattr(match, name) for name in _MEASURED}
@@ -257,12 +265,15 @@ def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
     row = replace(row, **measured_columns(match))
     if not pair.store or a is None or b is None:
         return replace(row, homography=None, patch_grid=None)
+    if pair.verdicts is not None:
+        said = asdict(pair.verdicts)
+        row = replace(
+            row, **{name: value for name, value in said.items() if getattr(row, name) is None}
+        )  # the estimator's own stay
     if a.geometry and b.geometry:
         row = replace(row, **geometry_columns(a.geometry, b.geometry))
     return replace(
         row,
-        sharpness_a=scene.sharpness(a),
-        sharpness_b=scene.sharpness(b),
         crop_a=list(a.crop),
         crop_b=list(b.crop),
         phash_a=scene.phash(a),

@@ -35,8 +35,8 @@ MIN_PARALLAX = 8
 SLIGHT_PX = 2.0
 """Where no turn and no zoom explains the homography, it is enough that a tenth of the matches leaves it by this much."""
 NEAR, ONE_WAY = 0.2, 0.9
-"""Over a far background near things are this share of the matches, and leave it to one side. In a real room both read 0.24 and 0.93 at
-least; for children at play the second is about 0.6."""
+"""Over a far background near things are this share of the matches, and leave it to one side. In a real room both read 0.24 and 0.93
+at least; for children at play the second is about 0.6."""
 STILL_PX, MIN_ZOOM = 1.0, 1.02
 LEEWAY, LEAST_PX, MOST_PX = 1.2, 0.6, 1.5
 """A camera that only turned or zoomed explains the matches nearly as well as the best homography: 98 of 100 filmed turns are

@@ -10,6 +10,8 @@ from jaxtyping import UInt8
 
 from ..errors import UnreadableError
 from ..schema import Frame, Group, Scene, SceneInfo, View
+from .features import Features, sift
+from .homography import Paper
 from .verdicts import perceptual_hash, sharpness
 from .views import PairCrop, Window, small_grey, view_of
 
@@ -35,6 +37,8 @@ class OpenScene:
         """The view of a frame, None where it cannot be read."""
         self.features = lru_cache(maxsize=self._num_views)(self.describe)
         """What the estimator makes of a view."""
+        self.keypoints = lru_cache(maxsize=64)(self._keypoints)
+        """SIFT of a view, for its verdicts."""
         self.sharpness = lru_cache(maxsize=64)(lambda view: sharpness(view.image))
         self.phash = lru_cache(maxsize=64)(lambda view: perceptual_hash(view.image))
         self.num_described = 0
@@ -85,6 +89,9 @@ class OpenScene:
         self._kept[index] = frame
         while len(self._kept) > 2 and sum(f.image.nbytes for f in self._kept.values()) > MAX_KEPT_BYTES:
             del self._kept[next(iter(self._kept))]
+
+    def _keypoints(self, view: View) -> Features:
+        return self.features(view) if isinstance(self.config.estimator, Paper) else sift(view.image)
 
     def describe(self, view: View) -> Any:
         self.num_described += 1

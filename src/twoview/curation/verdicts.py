@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 
 from ..errors import ConfigError
-from ..schema import REASONS, Filter, Pair, Verdicts, View
+from ..schema import REASONS, Filter, Pair, Verdicts
 from .excluded import bars, overlay
-from .features import Features, sift
+from .features import Features
 from .motion import MOTIONS, Motion, Relation, relation_of
 
 Band = tuple[float, float]
@@ -124,7 +124,7 @@ def verdicts_of(
 class Refuse:
     """A Filter by what the pictures themselves say, for CurateConfig(filters=(Refuse(),)).
 
-    It takes the verdicts that a pair carries, or makes them. A dataclass, so that its settings go into config.json.
+    A pair whose overlap is not one that is stored carries no verdicts, and is refused for its overlap anyway.
     """
 
     motions: tuple[Motion, ...] = ("still", "zoom", "rotation")
@@ -149,9 +149,9 @@ class Refuse:
 
     def __call__(self, pair: Pair, /) -> str:
         """The first reason against a pair, or ''."""
-        assert pair.a  # filters are asked about pairs that were measured
-        assert pair.b
-        said = pair.verdicts or verdicts_of(pair.a.image, pair.b.image, _described(pair.a), _described(pair.b))
+        said = pair.verdicts
+        if said is None:
+            return ""
         dim, bright = min(said.exposure_a, said.exposure_b), max(said.exposure_a, said.exposure_b)
         against = {
             "cut": self.cut and said.cut,
@@ -163,11 +163,6 @@ class Refuse:
             or max(said.clipped_a, said.clipped_b) > self.max_clipped,
         }
         return next((reason for reason, speaks in against.items() if speaks), "")
-
-
-@lru_cache(maxsize=64)
-def _described(view: View) -> Features:
-    return sift(view.image)
 
 
 def perceptual_hash(image: UInt8[np.ndarray, "h w 3"]) -> str:
