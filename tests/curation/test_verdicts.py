@@ -1,13 +1,18 @@
 """What is held against a pair, and whether it is stored."""
 
+from dataclasses import fields, replace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 
-from twoview.curation.verdicts import judge, perceptual_hash, sharpness
-from twoview.schema import REASONS, Match, Pair, View
+from twoview.curation.features import sift
+from twoview.curation.motion import relation_of
+from twoview.curation.verdicts import Refuse, exposure, is_cut, judge, perceptual_hash, sharpness, verdicts_of
+from twoview.errors import ConfigError
+from twoview.schema import REASONS, Match, Pair, Row, Verdicts, View
+from walk_made import texture
 
 BAND = (0.5, 0.7)
 
@@ -101,3 +106,108 @@ def test_perceptual_hash_is_near_for_alike_and_far_for_others() -> None:
     assert distance(a, jpeg) <= 6
     assert distance(a, cv2.resize(a, (96, 96), interpolation=cv2.INTER_AREA)) <= 6
     assert distance(a, b) > 16
+
+
+# --------------------------------------------------------------------------------------------- what pictures say of themselves
+
+EVERYWHERE = np.ones((64, 64), bool)
+
+
+def picture(seed: int) -> np.ndarray:
+    return cv2.resize(texture(800, 800, np.random.default_rng(seed)), (256, 256), interpolation=cv2.INTER_AREA)
+
+
+def noisy(image: np.ndarray, seed: int = 0) -> np.ndarray:
+    return np.clip(image + np.random.default_rng(seed).normal(0, 3, image.shape), 0, 255).astype(np.uint8)
+
+
+def test_exposure() -> None:
+    half = np.zeros((64, 64, 3), np.uint8)
+    half[:, 32:] = 255
+    assert exposure(half, EVERYWHERE) == (pytest.approx(0.5), 1.0)
+    assert exposure(np.full_like(half, 51), EVERYWHERE) == (pytest.approx(0.2), 0.0)
+    assert exposure(half, np.arange(64)[None] >= np.full((64, 1), 32)) == (1.0, 1.0)
+    assert exposure(half, ~EVERYWHERE) == (pytest.approx(0.5), 1.0)  # nothing counts: all of it does
+
+
+def told(a: np.ndarray, b: np.ndarray) -> Verdicts:
+    return verdicts_of(a, b, sift(a), sift(b))
+
+
+def test_a_cut_is_another_place_in_other_colours() -> None:
+    a, other = picture(0), picture(1)
+    other = np.ascontiguousarray(255 - other)
+    assert told(a, other).cut
+    assert told(a, other).motion == "unknown"
+    assert not told(a, noisy(a)).cut
+
+
+def test_a_fast_movement_is_no_cut() -> None:
+    """Blurred until nothing is matched, in about the same colours."""
+    a = picture(0)
+    b = cv2.blur(a, (61, 5))
+    relation = relation_of(sift(a), sift(b))
+    assert relation.motion == "unknown"
+    assert not is_cut(a, b, relation)
+
+
+def test_verdicts_are_columns() -> None:
+    """Under the manifest's names, of its types; bars and captions count as excluded and not as clipped."""
+    a = picture(0)
+    boxed = noisy(a)
+    boxed[:32], boxed[-32:] = 0, 0
+    said = told(noisy(a), boxed)
+    columns = {f.name: f.type for f in fields(Row)}
+    assert {f.name for f in fields(Verdicts)} <= set(columns)
+    Row(**{f.name: None for f in fields(Row)} | vars(said))
+    assert said.motion == "still"
+    assert said.epipolar_inliers > 100
+    assert (said.moving, said.repeated, said.cut) == (0, False, False)
+    assert said.excluded_a == 0
+    assert said.excluded_b == pytest.approx(0.25, abs=0.01)
+    assert said.clipped_b < 0.05
+    assert said.exposure_a == pytest.approx(said.exposure_b, abs=0.05)
+    assert said == told(noisy(a), boxed)
+
+
+def seen_pair(a: np.ndarray, b: np.ndarray, verdicts: Verdicts | None = None) -> Pair:
+    return pair(0.6, a=replace(view(0), image=a), b=replace(view(1), image=b), verdicts=verdicts)
+
+
+def test_refuse_asks_the_pictures_where_the_pair_says_nothing() -> None:
+    a = picture(0)
+    still = seen_pair(a, noisy(a))
+    assert Refuse()(still) == "degenerate_motion"
+    assert Refuse(motions=())(still) == ""
+    assert judge(still, BAND, BAND, (Refuse(),)).reasons == ("degenerate_motion",)
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ({}, ""),
+        ({"motion": "planar"}, ""),
+        ({"motion": "unknown", "moving": None}, ""),
+        ({"motion": "zoom"}, "degenerate_motion"),
+        ({"motion": "rotation"}, "degenerate_motion"),
+        ({"motion": "unknown", "cut": True}, "cut"),
+        ({"repeated": True}, "repeated"),
+        ({"moving": 0.4}, "moving"),
+        ({"exposure_b": 0.05}, "bad_exposure"),
+        ({"exposure_a": 0.99}, "bad_exposure"),
+        ({"clipped_a": 0.6}, "bad_exposure"),
+    ],
+)
+def test_refuse_by_verdicts(said: dict, reason: str) -> None:
+    """Which are taken from the pair, not made again: these pictures are blank."""
+    plain: dict = dict.fromkeys((f.name for f in fields(Verdicts)), 0.5)
+    plain |= {"motion": "general", "cut": False, "repeated": False, "moving": 0.0, "clipped_a": 0.0, "clipped_b": 0.0}
+    refuse = Refuse(exposure=(0.1, 0.9), max_clipped=0.5)
+    assert refuse(seen_pair(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.uint8), Verdicts(**plain | said))) == reason
+    assert reason in ("", *REASONS)
+
+
+@pytest.mark.parametrize("wrong", [{"motions": ("walking",)}, {"exposure": (0.9, 0.1)}])
+def test_refuse_names_a_wrong_setting(wrong: dict) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        Refuse(**wrong)

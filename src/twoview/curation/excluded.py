@@ -8,8 +8,8 @@ from .motion import REFERENCE_PX, Relation
 
 DARK, FLAT = 32, 4.0
 """A bar's mean level at most, of 255, and how much its pixels may differ from each other: codecs leave noise even in black."""
-MIN_STEP = 6.0
-"""A bar ends where the picture becomes lighter by so much within two lines, or it is the scene's own dark."""
+MIN_STEP, MIN_EDGE = 8.0, 0.3
+"""A bar ends where this share of a line becomes lighter by so much within two lines, or it is the scene's own dark."""
 MIN_BAR = 0.02
 """Of the picture's side: thinner ones are a codec's or a scanner's edge."""
 MOST = 0.45
@@ -41,8 +41,8 @@ def _band(grey: Float32[np.ndarray, "h w"]) -> int:
     num = int(like.argmin()) if not like.all() else 0
     if not MIN_BAR * len(grey) <= num <= MOST * len(grey):
         return 0
-    beyond = level[num : num + 2].max(initial=0) - level[:num].mean()
-    return num if beyond > MIN_STEP else 0
+    lighter = grey[num : num + 2].max(0) > level[:num].mean() + MIN_STEP
+    return num if lighter.mean() >= MIN_EDGE else 0
 
 
 def overlay(a: UInt8[np.ndarray, "h w 3"], b: UInt8[np.ndarray, "h w 3"], relation: Relation) -> Bool[np.ndarray, "h w"]:

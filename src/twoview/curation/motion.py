@@ -45,9 +45,11 @@ FOCALS = np.geomspace(0.5, 2.5, 15)
 """Focal lengths of cameras, in widths of the picture: fields of view from 90 down to 23 degrees."""
 MIN_COMPANY, COMPANY = 3, 0.12
 """A match moved by itself if as many others within this share of the picture's side moved likewise."""
-ALIKE, MIN_REPEATED = 1.15, 0.3
-"""Descriptors up to this times as far as the nearest one might as well be the right ones. Of the keypoints that agree with the best
-shift, so many have another one in common where something repeats; elsewhere up to 0.17 have."""
+ALIKE, CLOSE = 1 / RATIO, 200.0
+"""Descriptors up to this times as far as the nearest one might as well be the right ones, as the ratio test has it; below the
+second they are of the same thing in any case."""
+MIN_ALIKE, MIN_REPEATED, MIN_AS_GOOD = 20, 0.3, 0.5
+"""Keypoints that agree with the best shift, at least, and how many of them another shift must have. Elsewhere up to 0.17 have."""
 CELL_PX, CELLS = 6.0, 256
 
 
@@ -173,12 +175,18 @@ def _dominant_homography(points: Float64[np.ndarray, "m 4"], unit: float) -> Flo
     h = _robust(points, unit)
     for _ in range(2):
         agree = np.zeros(len(points), bool) if h is None else plane_distance(h, points) < ON_PLANE_PX * unit
-        if agree.sum() < max(MIN_SUPPORT, MIN_SHARE * len(points)) or np.ptp(points[agree], axis=0).min() < 2 * unit:
+        if agree.sum() < max(MIN_SUPPORT, MIN_SHARE * len(points)) or _on_a_line(points[agree], unit):
             return None
         h = cv2.findHomography(points[agree, :2], points[agree, 2:], 0)[0]
     if h is None or not np.isfinite(h).all() or abs(h[2, 2]) < 1e-9 or np.linalg.det(h / h[2, 2]) <= 0:
         return None
     return h / h[2, 2]
+
+
+def _on_a_line(points: Float64[np.ndarray, "k 4"], unit: float) -> bool:
+    """Whether the matches leave a line by less than 2 px in one of the pictures: any homography would do."""
+    sides = (points[:, :2], points[:, 2:])
+    return min(np.linalg.svd(xy - xy.mean(0), compute_uv=False)[-1] for xy in sides) < 2 * unit * np.sqrt(len(points))
 
 
 def _robust(points: Float64[np.ndarray, "m 4"], unit: float) -> Float64[np.ndarray, "3 3"] | None:
@@ -302,21 +310,42 @@ def _is_repeated(
     h: Float64[np.ndarray, "3 3"] | None,
     unit: float,
 ) -> bool:
-    """Whether another shift of one picture over the other explains the same keypoints nearly as well as the best.
+    """Whether another shift of one picture over the other explains nearly as many keypoints as the best.
 
     The ratio test kills matches of repeated things, so each keypoint votes for all of its nearest that are nearly as near as the
-    first: for where they lie from where the homography puts it, or from where it was. Shifts are counted by cells, four together.
+    first: for where they lie from where the homography puts it. The other shift must explain the same keypoints, or the second of
+    two walls would be a repetition. Where the ratio test has left nothing, the largest similarity stands for the homography.
     """
-    row, rank = np.nonzero(distance <= ALIKE * distance[:, :1])
-    start = a.points[row].astype(np.float64)
-    shift = (b.points[near_b[row, rank]] - (start if h is None else _mapped(h, start))) / (CELL_PX * unit) + CELLS / 2 + 0.5
+    strict = h is not None
+    row, rank = np.nonzero((distance <= ALIKE * distance[:, :1]) & (strict | (distance < CLOSE)))
+    h = h if h is not None else _commonest_similarity(a, b, row, near_b[row, rank], unit)
+    if h is None:
+        return False
+    shift = (b.points[near_b[row, rank]] - _mapped(h, a.points[row].astype(np.float64))) / (CELL_PX * unit) + CELLS / 2 + 0.5
     inside = (shift >= 0).all(1) & (shift < CELLS).all(1)
     vote = np.unique(np.column_stack([row[inside], shift[inside].astype(int)]), axis=0)
     y, x = _commonest(vote[:, 1:])[0]
     first = np.unique(vote[((vote[:, 1:] <= (y, x)) & (vote[:, 1:] >= (y - 1, x - 1))).all(1), 0])
     far = (np.abs(vote[:, 1:] - (y - 0.5, x - 0.5)) > 2).any(1)
-    _, others = _commonest(vote[far & np.isin(vote[:, 0], first), 1:])
-    return bool(len(first) >= 20 and others >= MIN_REPEATED * len(first))
+    _, others = _commonest(vote[far & (np.isin(vote[:, 0], first) | (not strict)), 1:])
+    return bool(len(first) >= MIN_ALIKE and others >= (MIN_REPEATED if strict else MIN_AS_GOOD) * len(first))
+
+
+def _commonest_similarity(
+    a: Features, b: Features, index_a: Int64[np.ndarray, " k"], index_b: Int64[np.ndarray, " k"], unit: float
+) -> Float64[np.ndarray, "3 3"] | None:
+    """The similarity of one match (SIFT knows how a keypoint is turned and how large it is) that most matches follow; or None."""
+    if len(index_a) < MIN_ALIKE:
+        return None
+    xy_a, xy_b = a.points[index_a].astype(np.float64), b.points[index_b].astype(np.float64)
+    some = np.unique(np.linspace(0, len(index_a) - 1, 150).astype(int))
+    turn = np.deg2rad(b.orientation_deg[index_b] - a.orientation_deg[index_a])[some]
+    grown = np.exp2(b.log2_size[index_b] - a.log2_size[index_a])[some].astype(np.float64) * np.exp(1j * turn)
+    z_a, z_b = xy_a @ (1, 1j), xy_b @ (1, 1j)
+    follow = np.abs(grown[:, None] * (z_a - z_a[some, None]) - (z_b - z_b[some, None])) < 2 * CELL_PX * unit
+    best = follow[follow.sum(1).argmax()]
+    h = cv2.estimateAffine2D(xy_a[best], xy_b[best], method=cv2.RANSAC, ransacReprojThreshold=CELL_PX * unit)[0]
+    return None if h is None or not np.isfinite(h).all() else np.vstack([h, [0, 0, 1]])
 
 
 def _commonest(cells: Int64[np.ndarray, "n 2"]) -> tuple[tuple[int, int], int]:
