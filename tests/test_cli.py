@@ -58,7 +58,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
         ("--recipe released --seed 3 --estimator.seed 4", "--seed is 3 and --estimator.seed 4: give one of them"),
         (
             "--recipe nope",
-            "--recipe nope: there is covisibility, paper, consecutive, best_of_window, all_pairs, stereo",
+            "--recipe nope: there is covisibility, paper, consecutive, best_of_window, all_pairs, photos, stereo",
         ),
         ("--recipe no_such_file:f", "--recipe no_such_file:f: ModuleNotFoundError: No module named 'no_such_file'"),
         ("--recipe json:nothing", "--recipe json:nothing: AttributeError"),

@@ -230,5 +230,7 @@ def test_a_row_comes_back_from_its_json(data: st.DataObject) -> None:
         else:
             strategy = kinds[base]
         values[f.name] = data.draw(st.none() | strategy if optional else strategy)
+    if values["motion"] is not None:  # then false is an answer
+        values |= {name: bool(values[name]) for name in ("found", "repeated", "cut")}
     row = replace(Row(**values), shard="s", offset=1, size=2)
     assert row_from_json(sample_json(row), "s", 1, 2) == row

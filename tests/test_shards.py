@@ -126,7 +126,7 @@ def test_json_of_a_sample(wide: Path) -> None:
             if r[name] is not None and name != "reasons":
                 assert value == r[name]
         assert content["reasons"] == ",".join(r["reasons"])
-        assert (content["parallax_px"], content["motion"], content["licence"]) == (-1000.0, "", "")
+        assert (content["true_overlap_ab"], content["split"], content["licence"]) == (-1000.0, "", "")
         assert content["time_a_s"] == (-1000.0 if r["scene"] == "photos" else r["time_a_s"])
     for name, found in types.items():
         expected = {str} if name == "reasons" else {t for t in (bool, int, float, str) if t.__name__ in str(hints[name])}

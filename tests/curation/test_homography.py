@@ -71,10 +71,10 @@ def test_matches_are_opencv_s_to_the_bit_in_blocks_of_any_size(block: int, monke
     b = rng.integers(0, 256, (61, 128)).astype(np.float32)
     a = np.vstack([np.clip(b[:30] + rng.integers(-90, 90, (30, 128)), 0, 255), np.zeros((1, 128)), np.full((1, 128), 255)])
     a = a.astype(np.float32)
-    index, nearest, second = features._two_nearest(a, b)
+    index, distance = features.nearest(a, b, 2)
     expected = cv2.BFMatcher(cv2.NORM_L2).knnMatch(a, b, k=2)
-    assert index.tolist() == [m.trainIdx for m, _ in expected]
-    assert [nearest.tolist(), second.tolist()] == [[m.distance for m, _ in expected], [n.distance for _, n in expected]]
+    assert index.tolist() == [[m.trainIdx, n.trainIdx] for m, n in expected]
+    assert distance.tolist() == [[m.distance, n.distance] for m, n in expected]
 
 
 @pytest.mark.skipif(not GRAF[0].exists(), reason=f"{GRAF[0]} is absent")

@@ -174,9 +174,13 @@ def seen_pair(a: np.ndarray, b: np.ndarray, verdicts: Verdicts | None = None) ->
     return pair(0.6, a=replace(view(0), image=a), b=replace(view(1), image=b), verdicts=verdicts)
 
 
-def test_refuse_asks_the_pictures_where_the_pair_says_nothing() -> None:
+def test_refuse_goes_by_what_the_pictures_say() -> None:
     a = picture(0)
-    still = seen_pair(a, noisy(a))
+    bare = seen_pair(a, noisy(a))
+    assert bare.a
+    assert bare.b
+    assert Refuse()(bare) == ""  # nobody has asked the pictures: the pair is not one that is stored
+    still = replace(bare, verdicts=verdicts_of(bare.a.image, bare.b.image, sift(bare.a.image), sift(bare.b.image)))
     assert Refuse()(still) == "degenerate_motion"
     assert Refuse(motions=())(still) == ""
     assert judge(still, BAND, BAND, (Refuse(),)).reasons == ("degenerate_motion",)

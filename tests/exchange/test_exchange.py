@@ -112,7 +112,10 @@ def test_the_smaller_direction_counts() -> None:
 
 
 def test_another_grid_comes_back(walk: Path, tmp_path: Path) -> None:
-    assert main(["curate", str(walk), "--out", str(tmp_path / "a"), "--workers", "1", "--estimator.grid", "16"]) == 0
+    assert (
+        main(["curate", str(walk), "--out", str(tmp_path / "a"), "--workers", "1", "--recipe", "paper", "--estimator.grid", "16"])
+        == 0
+    )
     export(twoview.open(tmp_path / "a"), "mimic", tmp_path / "mimic")
     import_pairs(tmp_path / "mimic", "mimic", tmp_path / "b")
     for old, new in zip(twoview.open(tmp_path / "a"), twoview.open(tmp_path / "b"), strict=True):
