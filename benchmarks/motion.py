@@ -12,11 +12,14 @@ places are right if they are not refused: general, planar or unknown.
 import argparse
 import io
 import math
+import os
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in curate's workers
 
 import av
 import cv2
