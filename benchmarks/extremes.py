@@ -33,7 +33,7 @@ def extremes(seed: int = 101) -> Iterator[tuple[str, list[Pair]]]:
         path = Path(folder) / "flat.glb"
         write_flat(path, seed)
         mesh = load_mesh(path)
-        renderer = open_renderer(mesh, path)
+        renderer = open_renderer(mesh, path, None)
         poses = _poses(path)
 
     def seen(pose: np.ndarray, hfov_deg: float = 60.0) -> View:
@@ -143,11 +143,11 @@ def _blank(seed: int) -> Pair:
 
 def _facade(seed: int) -> Pair:
     """Windows that are all alike, on a wall without anything else; the camera moves by half the picture."""
-    window, period, shift = _texture(seed, 40), 64, SIZE // 2
+    window, period, shift = _texture(seed, 80), 128, SIZE // 2
     wall = np.full((SIZE, 2 * SIZE, 3), 150, np.uint8)
-    for y in range(12, SIZE - 40, period):
-        for x in range(12, 2 * SIZE - 40, period):
-            wall[y : y + 40, x : x + 40] = window
+    for y in range(24, SIZE - 80, period):
+        for x in range(24, 2 * SIZE - 80, period):
+            wall[y : y + 80, x : x + 80] = window
     depth = np.full((SIZE, SIZE), 4.0)
     b = wall[:, shift : shift + SIZE]
     return (wall[:, :SIZE], _geometry(depth, 0)), (b, _geometry(depth, shift * 4 / FOCAL_PX)), None

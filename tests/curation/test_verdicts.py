@@ -174,6 +174,17 @@ def seen_pair(a: np.ndarray, b: np.ndarray, verdicts: Verdicts | None = None) ->
     return pair(0.6, a=replace(view(0), image=a), b=replace(view(1), image=b), verdicts=verdicts)
 
 
+def test_a_facade_of_like_windows_repeats() -> None:
+    """Shifted by one window it is the same picture: nothing tells by how much. One window among other things is no such thing."""
+    wall, window = np.full((256, 512, 3), 150, np.uint8), picture(3)[:80, :80]
+    for y, x in [(y, x) for y in (24, 152) for x in (24, 152, 280, 408)]:
+        wall[y : y + 80, x : x + 80] = window
+    a, b = noisy(wall[:, :256]), noisy(wall[:, 128:384], 1)
+    assert verdicts_of(a, b, sift(a), sift(b)).repeated
+    c = noisy(picture(3))
+    assert not verdicts_of(a, c, sift(a), sift(c)).repeated
+
+
 def test_refuse_goes_by_what_the_pictures_say() -> None:
     a = picture(0)
     bare = seen_pair(a, noisy(a))

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..errors import ConfigError, TryLaterError
 from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, parse, print_summary
@@ -38,6 +38,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
 
     recipe_name = _value_of(args, "--recipe") or "covisibility"
     base = curate_recipe(recipe_name)
+    known_moving = getattr(base.estimator, "moving", None)
 
     @dataclass(frozen=True, kw_only=True)
     class Curate:
@@ -68,6 +69,9 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
             default_factory=lambda: base.estimator
         )
         """What measures them."""
+        if known_moving:
+            moving: Literal["count", "mask"] = known_moving
+            """mask: what moves by itself is left out, and the still part alone is measured."""
         if base.filters and is_dataclass(base.filters[0]):
             refuse: Annotated[type(base.filters[0]), tyro.conf.arg(help="What speaks against a pair besides its overlap.")] = (  # pyright: ignore
                 base.filters[0]
@@ -105,7 +109,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         base,
         source=getattr(given, "source", base.source),
         propose=given.propose,
-        estimator=given.estimator,
+        estimator=_estimator(given, base),
         filters=(given.refuse, *base.filters[1:]) if hasattr(given, "refuse") else base.filters,
         overlap=base.overlap if given.overlap == band_text(base.overlap) else band("--overlap", given.overlap),
         store=None if given.store is None else band("--store", given.store),
@@ -298,6 +302,13 @@ def _seed(given: Any, base: "CurateConfig") -> int:
     if given.seed not in (base.seed, own):
         raise ConfigError(f"--seed is {given.seed} and --estimator.seed {own}: give one of them")
     return own
+
+
+def _estimator(given: Any, base: "CurateConfig") -> Any:
+    """The run's estimator; --moving is its --estimator.moving."""
+    if getattr(given, "moving", None) == getattr(base.estimator, "moving", None):
+        return given.estimator
+    return replace(given.estimator, moving=given.moving)
 
 
 def _int_or(text: str | None, default: int) -> int:

@@ -51,6 +51,9 @@ second they are of the same thing in any case."""
 MIN_ALIKE, MIN_REPEATED, MIN_AS_GOOD = 20, 0.3, 0.5
 """Keypoints that agree with the best shift, at least, and how many of them another shift must have. Elsewhere up to 0.17 have."""
 CELL_PX, CELLS = 6.0, 256
+TWIN, TWIN_APART_PX, MIN_TWINS = 120.0, 10.0, 20
+"""Descriptors so near, of keypoints so far apart, are of like things; fewer keypoints tell nothing. Made facades have twins for 0.6
+to 0.7 of their keypoints, frames of a real room for 0.04 on the mean and 0.29 at most."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -346,6 +349,15 @@ def _commonest_similarity(
     best = follow[follow.sum(1).argmax()]
     h = cv2.estimateAffine2D(xy_a[best], xy_b[best], method=cv2.RANSAC, ransacReprojThreshold=CELL_PX * unit)[0]
     return None if h is None or not np.isfinite(h).all() else np.vstack([h, [0, 0, 1]])
+
+
+def repeats_itself(features: Features, unit: float) -> bool:
+    """Whether most keypoints of one picture have a twin elsewhere in it: a facade of like windows, of which no match is sure."""
+    if len(features.points) < MIN_TWINS:
+        return False
+    index, distance = nearest(features.descriptors, features.descriptors, 4)
+    away = np.linalg.norm(features.points[index] - features.points[:, None], axis=2) > TWIN_APART_PX * unit
+    return bool(((distance < TWIN) & away).any(1).mean() > 0.5)
 
 
 def _commonest(cells: Int64[np.ndarray, "n 2"]) -> tuple[tuple[int, int], int]:

@@ -11,7 +11,7 @@ from ..errors import ConfigError
 from ..schema import REASONS, Filter, Pair, Verdicts
 from .excluded import bars, overlay
 from .features import Features
-from .motion import MOTIONS, Motion, Relation, relation_of
+from .motion import MOTIONS, REFERENCE_PX, Motion, Relation, relation_of, repeats_itself
 
 Band = tuple[float, float]
 """Lowest and highest overlap, both allowed, in [0, 1]."""
@@ -107,7 +107,7 @@ def verdicts_of(
         rotation_deg=relation.rotation_deg,
         epipolar_inliers=int(relation.epipolar.sum()),
         moving=relation.moving,
-        repeated=relation.repeated,
+        repeated=relation.repeated or (relation.motion in ("unknown", "still") and _both_repeat(a, b)),
         cut=is_cut(image_a, image_b, relation),
         sharpness_a=sharpness(image_a),
         sharpness_b=sharpness(image_b),
@@ -118,6 +118,10 @@ def verdicts_of(
         excluded_a=float(out_a.mean()),
         excluded_b=float(out_b.mean()),
     )
+
+
+def _both_repeat(a: Features, b: Features) -> bool:
+    return all(repeats_itself(f, min(f.size) / REFERENCE_PX) for f in (a, b))
 
 
 @dataclass(frozen=True, kw_only=True)
