@@ -70,8 +70,9 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         )
         """What measures them."""
         if known_moving:
-            moving: Literal["count", "mask"] = known_moving
-            """mask: what moves by itself is left out, and the still part alone is measured."""
+            moving: Annotated[
+                Literal["count", "mask"], tyro.conf.arg(help="mask: what moves is left out, and the still part alone is measured.")
+            ] = known_moving
         if base.filters and is_dataclass(base.filters[0]):
             refuse: Annotated[type(base.filters[0]), tyro.conf.arg(help="What speaks against a pair besides its overlap.")] = (  # pyright: ignore
                 base.filters[0]
