@@ -223,7 +223,9 @@ def _advice(summary: "Summary", config: "CurateConfig") -> str:
             {"smaller ones": "--source.min-island-radius-m 2", "another axis": f"--source.up {other_axis}"},
         ),
         "near_another": ("the walks stand where others have stood", {"another draw": "--seed 1"}),
-        "user_filter": ("see your own filters", {}),
+        **dict.fromkeys(
+            ("user_filter", "degenerate_motion", "moving", "repeated", "cut", "bad_exposure"), ("see the recipe's filters", {})
+        ),
     }.get(reason, ("they do not match", {"frames closer together": closer, "every frame": every}))
     tries = " or ".join(f"{what} ({flag})" for what, flag in flags.items() if flag)
     words = f"nothing kept: {reason} refused {summary.reasons.get(reason, 0):,} of {summary.num_pairs:,}; {why}"
