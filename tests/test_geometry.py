@@ -1,7 +1,9 @@
 """Homographies, patch grids and overlap: what must hold for every size and grid, beside counts done by hand."""
 
 import math
+import os
 import random
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,6 +20,7 @@ from twoview.geometry import (
     majority,
     overlap_of,
     patch_of,
+    product,
     project,
     similarity_of,
     unique_targets,
@@ -321,3 +324,26 @@ def test_scale_is_the_growth_at_the_middle(h) -> None:
     down = np.array(project(h, middle[0] + np.zeros(2), middle[1] + np.array([0, step])))
     area = np.linalg.det(np.stack([np.diff(along).ravel(), np.diff(down).ravel()])) / step**2
     assert similarity_of(h, (120, 200))[0] == pytest.approx(math.sqrt(abs(area)), rel=1e-3)
+
+
+def test_a_product_is_a_product() -> None:
+    """Whatever the number of rows; and of one row, and none."""
+    rng = np.random.default_rng(0)
+    for rows in (0, 1, 7, 500):
+        a, b = rng.normal(size=(rows, 300)), rng.normal(size=(300, 40))
+        assert product(a, b) == pytest.approx(a @ b)
+
+
+def test_a_product_has_the_same_bits_with_more_threads() -> None:
+    """What a worker with one thread gives, and a process with two."""
+    code = "import numpy as np, hashlib; from twoview.geometry import product; r = np.random.default_rng(0); "
+    code += "p = product(r.normal(size=(784, 44)).astype(np.float32), r.normal(size=(44, 48)).astype(np.float32)); "
+    code += "q = product(r.normal(size=(289, 1000)), r.normal(size=(1000, 11))); "
+    code += "print(hashlib.sha256(p.tobytes() + q.tobytes()).hexdigest())"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, check=True, env=os.environ | {"OPENBLAS_NUM_THREADS": num}
+        )
+        for num in ("1", "2")
+    ]
+    assert said[0].stdout == said[1].stdout

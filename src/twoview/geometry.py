@@ -106,6 +106,16 @@ def similarity_of(h: Float64[np.ndarray, "3 3"], size_a: tuple[int, int]) -> tup
     return scale, 180.0 if angle == -180.0 else angle
 
 
+SINGLE_THREADED = 200_000
+"""Multiplications of a product that OpenBLAS leaves to one thread: it shares out those from 262,144 on."""
+
+
+def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a @ b to the same bits however many threads BLAS has: in blocks of rows that it does not share out. Two dimensions each."""
+    rows = max(1, SINGLE_THREADED // max(b.size, 1))
+    return np.concatenate([a[start : start + rows] @ b for start in range(0, max(len(a), 1), rows)])
+
+
 GRID = 56
 """Points along each side of a picture that are looked up in the other one: four in each of 14 patches."""
 DEPTH_TOLERANCE, DEPTH_SLACK_M = 0.05, 0.02

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int16, UInt8
 
 from ..errors import ConfigError
-from ..geometry import majority, patch_of, similarity_of, unique_targets
+from ..geometry import majority, patch_of, product, similarity_of, unique_targets
 from ..schema import OCCLUDED, OUTSIDE, UNKNOWN, Match
 from .dense import HERE, SIDE, Flow, Working, flows, follow, is_inside, planes, working
 from .epipolar import Epipolar, relate, sampson
@@ -267,8 +267,8 @@ def classify(figures: Float32[np.ndarray, "p f"]) -> Float32[np.ndarray, "p 3"]:
     layers = _network()
     hidden = figures
     for weight, bias in layers[:-1]:
-        hidden = np.maximum(hidden @ weight + bias, 0)
-    logits = hidden @ layers[-1][0] + layers[-1][1]
+        hidden = np.maximum(product(hidden, weight) + bias, 0)
+    logits = product(hidden, layers[-1][0]) + layers[-1][1]
     chances = np.exp(logits - logits.max(1, keepdims=True))
     return chances / chances.sum(1, keepdims=True)
 

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
+from ..geometry import product
+
 SIDE = 128
 """Of the working picture, in px."""
 NUM_PLANES, MIN_PLANE = 3, 10
@@ -109,11 +111,12 @@ def smooth_field(matches: Float64[np.ndarray, "n 4"]) -> Field:
     reach = np.maximum(10.0, 0.7 * np.sqrt(squared.min(1)))[:, None]
     weight = np.exp(-squared / (2 * reach**2)) + 1e-9
     weight /= weight.sum(1, keepdims=True)
-    middle, mean = weight @ a, weight @ moved
-    xx, yy = (weight @ a**2 - middle**2 + 1.0).T  # the 1 px holds it where matches are few
-    xy = weight @ (a[:, 0] * a[:, 1]) - middle[:, 0] * middle[:, 1]
-    x_moved = weight @ (a[:, :1] * moved) - middle[:, :1] * mean
-    y_moved = weight @ (a[:, 1:] * moved) - middle[:, 1:] * mean
+    moments = product(weight, np.hstack([a, moved, a**2, a[:, :1] * a[:, 1:], a[:, :1] * moved, a[:, 1:] * moved]))
+    middle, mean = moments[:, :2], moments[:, 2:4]
+    xx, yy = (moments[:, 4:6] - middle**2 + 1.0).T  # the 1 px holds it where matches are few
+    xy = moments[:, 6] - middle[:, 0] * middle[:, 1]
+    x_moved = moments[:, 7:9] - middle[:, :1] * mean
+    y_moved = moments[:, 9:11] - middle[:, 1:] * mean
     determinant = (xx * yy - xy * xy)[:, None]
     along_x = (yy[:, None] * x_moved - xy[:, None] * y_moved) / determinant
     along_y = (xx[:, None] * y_moved - xy[:, None] * x_moved) / determinant

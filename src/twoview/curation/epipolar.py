@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
+from ..geometry import product
 from .features import Features, root_sift
 
 RATIO = 0.9
@@ -177,7 +178,7 @@ def _along_lines(
     """Mutual nearest neighbours among the keypoints of b near each one's epipolar line."""
     lines = places_a @ matrix[:, :2].T + matrix[:, 2]
     lines /= np.hypot(lines[:, 0], lines[:, 1])[:, None] + 1e-12
-    away = np.abs(lines[:, :2] @ places_b.T + lines[:, 2:])
+    away = np.abs(product(lines[:, :2], places_b.T) + lines[:, 2:])
     squared = np.where(away < GUIDED_BAND, squared, np.float32(9))
     rows, best = np.arange(len(squared)), squared.argmin(1)
     nearest, second = squared[rows, best], np.partition(squared, 1, axis=1)[:, 1]
