@@ -15,6 +15,7 @@ from twoview.curation.features import sift
 from twoview.curation.homography import Paper
 from twoview.curation.truth import Truth
 from twoview.demo import write_flat
+from twoview.errors import ConfigError
 from twoview.schema import NOT_UNIQUE, OUTSIDE, UNKNOWN, Match
 from twoview.sources.scene import Walk, Walks
 
@@ -225,3 +226,43 @@ def test_too_few_matches_have_no_geometry() -> None:
 def test_the_network_is_in_the_package() -> None:
     assert Path(twoview.__file__).parent.joinpath("curation/covisibility.npz").stat().st_size < 100_000
     assert UNKNOWN not in np.unique(measured(texture(15)[:, :256], texture(15)[:, 20:276]).patches)  # pyright: ignore
+
+
+def test_bars_do_not_vote() -> None:
+    """They are the same in both pictures, wherever the camera looks; their patches read unknown."""
+    wall = texture(16)
+    a, b = wall[:, :256].copy(), wall[:, 100:356].copy()
+    for picture in (a, b):
+        picture[:40] = picture[-40:] = 2
+    match = measured(a, b)
+    assert match.overlap == pytest.approx(1 - 100 / 256, abs=0.04)
+    assert match.patches is not None
+    assert (match.patches[:, :28] == UNKNOWN).all()
+    assert (match.patches[:, -28:] == UNKNOWN).all()
+
+
+def test_what_moves_can_be_left_out() -> None:
+    """A still camera, and a thing that goes from left to right: the rest is shared whole."""
+    back, thing = texture(17, 256, 256), texture(18, 90, 90)
+    a, b = back.copy(), back.copy()
+    a[80:170, 10:100] = thing
+    b[80:170, 150:240] = thing
+    counts, masks = Covisibility(max_uncertainty=0.5), Covisibility(max_uncertainty=0.5, moving="mask")
+    all_of_it, still = (e.measure(e.describe(a), e.describe(b)) for e in (counts, masks))
+    assert all_of_it.overlap is not None
+    assert still.overlap is not None
+    assert all_of_it.overlap < 0.87
+    assert still.overlap > all_of_it.overlap + 0.03
+    assert still.patches is not None
+    middle = np.arange(196).reshape(14, 14)[6:8, 2:4].ravel()
+    assert (still.patches[0][middle] == UNKNOWN).all()
+
+
+def test_a_guess_is_none() -> None:
+    wall = texture(19)
+    strict = Covisibility(max_uncertainty=0.0)
+    match = strict.measure(strict.describe(wall[:, :256]), strict.describe(wall[:, 90:346]))
+    assert (match.found, match.failure, match.overlap) == (False, "uncertain", None)
+    assert match.num_matches
+    with pytest.raises(ConfigError, match="max-uncertainty is"):
+        Covisibility(max_uncertainty=0.7)
