@@ -22,7 +22,7 @@ from .sources.scene import Walks
 
 
 def covisibility() -> CurateConfig:
-    """The default. For each frame the one that shares about 60 % with it, by following the camera and by what both really show."""
+    """For each frame the one that shares about 60 % with it, by following the camera and by what both really show."""
     return CurateConfig(propose=Adaptive(), estimator=Covisibility(), filters=(Refuse(),))
 
 
@@ -86,8 +86,8 @@ def rgbd() -> CurateConfig:
 CURATE: dict[str, Callable[[], CurateConfig]] = {
     f.__name__: f
     for f in (
-        covisibility,
         paper,
+        covisibility,
         consecutive,
         best_of_window,
         all_pairs,

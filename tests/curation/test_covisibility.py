@@ -187,10 +187,10 @@ def test_tiny_and_thin_pictures() -> None:
         assert not match.found or match.overlap is not None
 
 
-def test_the_default_ruler() -> None:
+def test_of_two_pictures_in_hand() -> None:
     wall = texture(11)
     a, b = np.ascontiguousarray(wall[:, :256]), np.ascontiguousarray(wall[:, 100:356])
-    assert twoview.measure(a, b).overlap == measured(a, b).overlap
+    assert twoview.measure(a, b, COVISIBILITY).overlap == measured(a, b).overlap
 
 
 def test_epipolar_geometry_of_a_known_movement() -> None:

@@ -36,7 +36,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
     from ..curation.views import PairCrop
     from ..recipes import curate_recipe
 
-    recipe_name = _value_of(args, "--recipe") or "covisibility"
+    recipe_name = _value_of(args, "--recipe") or "paper"
     base = curate_recipe(recipe_name)
     known_moving = getattr(base.estimator, "moving", None)
 

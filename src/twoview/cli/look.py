@@ -26,7 +26,7 @@ def measure(args: Sequence[str]) -> int:
 
         pictures: tyro.conf.Positional[tuple[Path, ...]] = ()
         """Two pictures."""
-        estimator: Literal["covisibility", "paper", "released"] = "covisibility"
+        estimator: Literal["paper", "covisibility", "released"] = "paper"
         """covisibility: what is seen in both, parallax and occlusion included; paper: by one homography; released: the published
         code, on pictures stretched to 224 px."""
         json: bool = False

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from ..errors import ConfigError
 from ..schema import OCCLUDED, UNKNOWN, Estimator, Match
 from ..sources.images import read_image
-from .covisibility import Covisibility
 from .curate import measured_columns
+from .homography import Paper
 from .views import Crop, picture
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -25,7 +25,7 @@ def measure(
     They are cropped and resized as `curate` would (size in px), so stored pictures read as they did in the run. Raises
     UnreadableError for a file that is no picture, ConfigError for an array that is none.
     """
-    estimator = estimator or Covisibility()
+    estimator = estimator or Paper()
     views = [stored_picture(image, crop, size) for image in (a, b)]
     return estimator.measure(*(estimator.describe(view) for view in views))
 
