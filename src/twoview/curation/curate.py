@@ -21,6 +21,7 @@ from ..schema import (
     Proposer,
     Row,
     Source,
+    Verdicts,
 )
 from ..shards import SceneRow, ShardWriter, key_of
 from ..sources import find_footage
@@ -169,7 +170,9 @@ def pairs_of(scene: OpenScene, piece: Slice, config: CurateConfig) -> Iterator[P
         if not group.first_fit:
             scene.read_ahead(group)
         for i, j in group.pairs:
-            pair = _seen(_measured(scene, piece, name, i, j, config), scene, store)
+            pair = _measured(scene, piece, name, i, j, config)
+            if config.filters and _in_band(pair, store):  # they go by it; else it is made of what is stored alone, in row_of
+                pair = replace(pair, verdicts=_verdicts(pair, scene))
             pair = judge(pair, config.overlap, store, config.filters)
             tell(pair)
             if pair.kept and (best is None or _overlap(pair) < _overlap(best)):
@@ -221,12 +224,15 @@ def _measured(scene: OpenScene, piece: Slice, group: str, i: int, j: int, config
     return replace(pair, a=a, b=b, match=match)
 
 
-def _seen(pair: Pair, scene: OpenScene, store: Band) -> Pair:
-    """The pair with what its pictures say of themselves, if its overlap is one that is stored."""
-    a, b, overlap = pair.a, pair.b, pair.match and pair.match.overlap
-    if a is None or b is None or overlap is None or not store[0] <= overlap <= store[1]:
-        return pair
-    return replace(pair, verdicts=verdicts_of(a.image, b.image, scene.keypoints(a), scene.keypoints(b)))
+def _in_band(pair: Pair, band: Band) -> bool:
+    return pair.match is not None and pair.match.overlap is not None and band[0] <= pair.match.overlap <= band[1]
+
+
+def _verdicts(pair: Pair, scene: OpenScene) -> Verdicts:
+    """What the pictures of a measured pair say of themselves."""
+    assert pair.a
+    assert pair.b
+    return verdicts_of(pair.a.image, pair.b.image, scene.keypoints(pair.a), scene.keypoints(pair.b))
 
 
 def measured_columns(match: Match) -> dict[str, Any]:
@@ -265,11 +271,8 @@ def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
     row = replace(row, **measured_columns(match))
     if not pair.store or a is None or b is None:
         return replace(row, homography=None, patch_grid=None)
-    if pair.verdicts is not None:
-        said = asdict(pair.verdicts)
-        row = replace(
-            row, **{name: value for name, value in said.items() if getattr(row, name) is None}
-        )  # the estimator's own stay
+    said = asdict(pair.verdicts or _verdicts(pair, scene))
+    row = replace(row, **{name: value for name, value in said.items() if getattr(row, name) is None})  # the estimator's own stay
     if a.geometry and b.geometry:
         row = replace(row, **geometry_columns(a.geometry, b.geometry))
     return replace(
