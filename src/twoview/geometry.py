@@ -7,7 +7,7 @@ Pixels are (x, y) in the OpenCV convention: (0, 0) is the centre of the first pi
 import math
 
 import numpy as np
-from jaxtyping import Float64, Int16, Int64
+from jaxtyping import Float, Float64, Int16, Int64
 
 from .schema import NOT_UNIQUE, OCCLUDED, OUTSIDE, UNKNOWN, Geometry
 
@@ -114,6 +114,11 @@ def product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """a @ b to the same bits however many threads BLAS has: in blocks of rows that it does not share out. Two dimensions each."""
     rows = max(1, SINGLE_THREADED // max(b.size, 1))
     return np.concatenate([a[start : start + rows] @ b for start in range(0, max(len(a), 1), rows)])
+
+
+def squared_distances(a: Float[np.ndarray, "n 2"], b: Float[np.ndarray, "m 2"]) -> Float[np.ndarray, "n m"]:
+    """Between each point of a and each of b."""
+    return np.square(a[:, None, 0] - b[:, 0]) + np.square(a[:, None, 1] - b[:, 1])
 
 
 GRID = 56

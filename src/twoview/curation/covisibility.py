@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int16, UInt8
 
 from ..errors import ConfigError
-from ..geometry import majority, patch_of, product, similarity_of, unique_targets
+from ..geometry import majority, patch_of, product, similarity_of, squared_distances, unique_targets
 from ..schema import OCCLUDED, OUTSIDE, UNKNOWN, Match
 from .dense import HERE, SIDE, Flow, Working, flows, follow, is_inside, planes, working
 from .epipolar import Epipolar, relate, sampson
@@ -137,7 +137,9 @@ def counted(a: Described, b: Described, still_only: bool) -> list[Bool[np.ndarra
         own = ~out[row, column]
         if still_only and relation.moves.any():
             points = relation.points[:, columns]
-            moves, rests = (_squared(at, points[which]).min(1, initial=np.inf) for which in (relation.moves, ~relation.moves))
+            moves, rests = (
+                squared_distances(at, points[which]).min(1, initial=np.inf) for which in (relation.moves, ~relation.moves)
+            )
             own &= ~((moves < (MOVES_NEAR * min(width, height)) ** 2) & (moves < rests))
         counts.append(own)
     return counts
@@ -237,20 +239,16 @@ def _margin(at: Float32[np.ndarray, "p 2"]) -> Float32[np.ndarray, " p"]:
 def _near(target: Float32[np.ndarray, "p 2"], matches: Float64[np.ndarray, "n 4"]) -> list[Float64[np.ndarray, " p"]]:
     """How near the matches are here and there, how many, and whether the nearest moves alike."""
     a, b = matches[:, :2], matches[:, 2:]
-    squared = _squared(_FLAT, a)
+    squared = squared_distances(_FLAT, a)
     nearest, fifth = squared.argmin(1), min(5, len(a) - 1)
     unlike = np.linalg.norm((target - _FLAT) - (b - a)[nearest], axis=1)
     return [
         np.log1p(np.sqrt(squared.min(1))) / 2,
         np.log1p(np.sqrt(np.partition(squared, fifth, axis=1)[:, fifth])) / 2,
         np.log1p(np.exp(-squared / 200).sum(1)),
-        np.log1p(np.sqrt(_squared(target, b).min(1))) / 2,
+        np.log1p(np.sqrt(squared_distances(target, b).min(1))) / 2,
         np.log1p(np.clip(unlike, 0, 100)) / 2,
     ]
-
-
-def _squared(a: np.ndarray, b: np.ndarray) -> Float64[np.ndarray, "p n"]:
-    return np.square(a[:, None, 0] - b[:, 0]) + np.square(a[:, None, 1] - b[:, 1])
 
 
 def _shape(field: Float32[np.ndarray, "s s 2"]) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
-from ..geometry import product
+from ..geometry import product, squared_distances
 
 SIDE = 128
 """Of the working picture, in px."""
@@ -107,7 +107,7 @@ def smooth_field(matches: Float64[np.ndarray, "n 4"]) -> Field:
     """The matches' own movement between and beyond them: an affine map fitted anew at each node (moving least squares)."""
     nodes = _nodes()
     a, moved = matches[:, :2], matches[:, 2:] - matches[:, :2]
-    squared = np.square(nodes[:, None] - a).sum(2)
+    squared = squared_distances(nodes, a)
     reach = np.maximum(10.0, 0.7 * np.sqrt(squared.min(1)))[:, None]
     weight = np.exp(-squared / (2 * reach**2)) + 1e-9
     weight /= weight.sum(1, keepdims=True)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from ..geometry import product
+from ..geometry import product, squared_distances
 from .features import Features, root_sift
 
 RATIO = 0.9
@@ -50,7 +50,7 @@ def relate(a: Features, b: Features) -> Epipolar | None:
         return None
     places_a, places_b = _places(a), _places(b)
     squared = _distances(root_sift(a.descriptors), root_sift(b.descriptors))
-    index_a, index_b = _mutual(squared)
+    index_a, index_b = _mutual(squared, RATIO)
     kept = _turned_alike(a, b, index_a, index_b)
     index_a, index_b = index_a[kept], index_b[kept]
     first = _one_a_place(places_a[index_a], places_b[index_b])
@@ -75,20 +75,20 @@ def _places(features: Features) -> Float64[np.ndarray, "n 2"]:
 
 def _distances(a: Float32[np.ndarray, "n 128"], b: Float32[np.ndarray, "m 128"]) -> Float32[np.ndarray, "n m"]:
     """Squared, between descriptors of length 1."""
-    product = a @ b.T
-    product *= -2
-    product += np.einsum("ij,ij->i", a, a)[:, None]
-    product += np.einsum("ij,ij->i", b, b)
-    product /= 512**2
-    return product
+    squared = a @ b.T
+    squared *= -2
+    squared += np.einsum("ij,ij->i", a, a)[:, None]
+    squared += np.einsum("ij,ij->i", b, b)
+    squared /= 512**2
+    return squared
 
 
-def _mutual(squared: Float32[np.ndarray, "n m"]) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
+def _mutual(squared: Float32[np.ndarray, "n m"], ratio: float) -> tuple[Int64[np.ndarray, " k"], Int64[np.ndarray, " k"]]:
     """Pairs that are each other's nearest, and clearly nearer than the second nearest of b."""
     rows, best = np.arange(len(squared)), squared.argmin(1)
     nearest = squared[rows, best]
     second = np.partition(squared, 1, axis=1)[:, 1]
-    kept = (squared.argmin(0)[best] == rows) & (nearest < RATIO**2 * second)
+    kept = (squared.argmin(0)[best] == rows) & (nearest < ratio**2 * second)
     return rows[kept], best[kept]
 
 
@@ -149,15 +149,26 @@ def _fundamental(
 
 def _ransac(matches: Float64[np.ndarray, "m 4"]) -> Float64[np.ndarray, "3 3"] | None:
     """In units of 128ths of the side, where OpenCV's thresholds are at home."""
-    a, b = 128 * matches[:, :2], 128 * matches[:, 2:]
-    try:
-        matrix, _ = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 128 * EPIPOLAR, 0.999, 3000)
-    except cv2.error:  # OpenCV 5.0 asserts where a sample is degenerate
-        matrix, _ = cv2.findFundamentalMat(a, b, cv2.FM_RANSAC, 128 * EPIPOLAR, 0.999, 2000)
-    if matrix is None or matrix.shape != (3, 3):
+    matrix = fundamental(128 * matches, 128 * EPIPOLAR, 3000, 2000)
+    if matrix is None:
         return None
     units = np.diag([128.0, 128.0, 1.0])
     return units @ matrix @ units
+
+
+def fundamental(
+    matches: Float64[np.ndarray, "m 4"], threshold: float, num_draws: int, num_plain_draws: int
+) -> Float64[np.ndarray, "3 3"] | None:
+    """The fundamental matrix that most matches agree with, by MAGSAC, or by plain RANSAC where that fails; or None.
+
+    threshold: in the unit of the matches, about a px.
+    """
+    a, b = matches[:, :2], matches[:, 2:]
+    try:
+        matrix = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, threshold, 0.999, num_draws)[0]
+    except cv2.error:  # OpenCV 5.0 asserts where a sample is degenerate
+        matrix = cv2.findFundamentalMat(a, b, cv2.FM_RANSAC, threshold, 0.999, num_plain_draws)[0]
+    return matrix if matrix is not None and matrix.shape == (3, 3) and np.isfinite(matrix).all() else None
 
 
 def sampson(matrix: Float64[np.ndarray, "3 3"], matches: Float64[np.ndarray, "n 4"]) -> Float64[np.ndarray, " n"]:
@@ -180,22 +191,17 @@ def _along_lines(
     lines /= np.hypot(lines[:, 0], lines[:, 1])[:, None] + 1e-12
     away = np.abs(product(lines[:, :2], places_b.T) + lines[:, 2:])
     squared = np.where(away < GUIDED_BAND, squared, np.float32(9))
-    rows, best = np.arange(len(squared)), squared.argmin(1)
-    nearest, second = squared[rows, best], np.partition(squared, 1, axis=1)[:, 1]
-    kept = (nearest < GUIDED_DISTANCE**2) & (nearest < GUIDED_RATIO**2 * second) & (squared.argmin(0)[best] == rows)
-    return np.hstack([places_a[kept], places_b[best[kept]]])
+    index_a, index_b = _mutual(squared, GUIDED_RATIO)
+    near = squared[index_a, index_b] < GUIDED_DISTANCE**2
+    return np.hstack([places_a[index_a[near]], places_b[index_b[near]]])
 
 
 def _with_neighbours(matches: Float64[np.ndarray, "n 4"]) -> Bool[np.ndarray, " n"]:
     """Matches that move about as the eight next to them do; all, if that would leave too few."""
-    squared = _squared_distances(matches[:, :2], matches[:, :2])
+    squared = squared_distances(matches[:, :2], matches[:, :2])
     nearest = np.argsort(squared, axis=1, kind="stable")[:, :9]
     moved = matches[:, 2:] - matches[:, :2]
     off = np.linalg.norm(moved - np.median(moved[nearest], axis=1), axis=1)
     reach = np.sqrt(np.take_along_axis(squared, nearest, 1).max(1, initial=0))
     kept = off < 3 / 128 + 0.35 * reach
     return kept if kept.sum() >= MIN_MATCHES else np.ones(len(matches), bool)
-
-
-def _squared_distances(a: Float64[np.ndarray, "n 2"], b: Float64[np.ndarray, "m 2"]) -> Float64[np.ndarray, "n m"]:
-    return np.square(a[:, None, 0] - b[:, 0]) + np.square(a[:, None, 1] - b[:, 1])

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
 from ..geometry import similarity_of
-from .epipolar import sampson
+from .epipolar import fundamental, sampson
 from .features import Features, nearest
 
 Motion = Literal["general", "planar", "rotation", "zoom", "still", "unknown"]
@@ -113,7 +113,7 @@ def _judged(
     found: Relation, h: Float64[np.ndarray, "3 3"], size_a: tuple[int, int], size_b: tuple[int, int], unit: float
 ) -> Relation:
     """The relation with its verdict and all that follows from it."""
-    points, f = found.points, _fundamental(found.points, unit)
+    points, f = found.points, fundamental(found.points, EPIPOLAR_PX * unit, 1000, 1000)
     off = plane_distance(h, points) / unit
     on_plane = off < ON_PLANE_PX
     away = np.full(len(points), np.inf) if f is None else sampson(f, points) / unit
@@ -198,15 +198,6 @@ def _robust(points: Float64[np.ndarray, "m 4"], unit: float) -> Float64[np.ndarr
         return cv2.findHomography(a, b, cv2.USAC_MAGSAC, 2 * unit, maxIters=2000, confidence=0.999)[0]
     except cv2.error:  # OpenCV 5.0 asserts where a sample is degenerate
         return cv2.findHomography(a, b, cv2.RANSAC, 2 * unit)[0]
-
-
-def _fundamental(points: Float64[np.ndarray, "m 4"], unit: float) -> Float64[np.ndarray, "3 3"] | None:
-    a, b = points[:, :2], points[:, 2:]
-    try:
-        f = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, EPIPOLAR_PX * unit, 0.999, 1000)[0]
-    except cv2.error:
-        f = cv2.findFundamentalMat(a, b, cv2.FM_RANSAC, EPIPOLAR_PX * unit, 0.999, 1000)[0]
-    return f if f is not None and f.shape == (3, 3) and np.isfinite(f).all() else None
 
 
 def _shows_parallax(
