@@ -25,11 +25,11 @@ from footage import DATA
 from known import Case, kitchen_case, scene_path, unrelated_case, walk_case, warped_case
 
 from twoview.curation import covisibility
-from twoview.curation.covisibility import LATTICE, Covisibility, gather
+from twoview.curation.covisibility import CLASSES, LATTICE, Covisibility, gather
 from twoview.curation.measure import stored_picture
 from twoview.demo import write_flat
 from twoview.geometry import GRID
-from twoview.schema import OCCLUDED, OUTSIDE, UNKNOWN
+from twoview.schema import UNKNOWN
 from twoview.sources.images import read_image
 
 PHOTOS = (
@@ -120,7 +120,7 @@ def at_lattice(fate: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     each = GRID // LATTICE
     fate = fate.reshape(LATTICE, each, LATTICE, each).swapaxes(1, 2).reshape(LATTICE * LATTICE, each * each)
     known = (fate != UNKNOWN).sum(1)
-    shares = np.stack([(fate == label).sum(1) for label in (0, OCCLUDED, OUTSIDE)], axis=1) / np.maximum(known, 1)[:, None]
+    shares = np.stack([(fate == label).sum(1) for label in CLASSES], axis=1) / np.maximum(known, 1)[:, None]
     return shares.astype(np.float32), (known / each**2).astype(np.float32)
 
 

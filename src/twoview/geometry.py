@@ -121,6 +121,27 @@ def squared_distances(a: Float[np.ndarray, "n 2"], b: Float[np.ndarray, "m 2"]) 
     return np.square(a[:, None, 0] - b[:, 0]) + np.square(a[:, None, 1] - b[:, 1])
 
 
+PATCHES = 14
+"""Rows and columns of patches, where the fate of points decides over them."""
+
+
+def patches_of_points(
+    fate: Int16[np.ndarray, " g"], x: np.ndarray, y: np.ndarray, size_b: tuple[int, int], labels: tuple[int, int, int]
+) -> Int16[np.ndarray, " p"]:
+    """The patch of b for each patch of a by the vote of a square lattice of points of a; where most have none, what befell most.
+
+    fate: 0 for a point that b shows at x, y, else one of OUTSIDE, OCCLUDED, UNKNOWN; size_b: height and width in px; labels: those
+    three, of equals the first counts.
+    """
+    side, nowhere = math.isqrt(len(fate)), PATCHES * PATCHES
+    row, column = np.divmod(np.arange(len(fate)), side)
+    own = row * PATCHES // side * PATCHES + column * PATCHES // side
+    target = np.where(fate == 0, patch_of(x, y, size_b, (PATCHES, PATCHES)), nowhere)
+    patches = unique_targets(majority(own, target, nowhere))
+    lost = np.stack([np.bincount(own[fate == label], minlength=nowhere) for label in labels])
+    return np.where(patches == OUTSIDE, np.array(labels, np.int16)[lost.argmax(0)], patches).astype(np.int16)
+
+
 GRID = 56
 """Points along each side of a picture that are looked up in the other one: four in each of 14 patches."""
 DEPTH_TOLERANCE, DEPTH_SLACK_M = 0.05, 0.02

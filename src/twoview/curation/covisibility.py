@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int16, UInt8
 
 from ..errors import ConfigError
-from ..geometry import majority, patch_of, product, similarity_of, squared_distances, unique_targets
+from ..geometry import PATCHES, patches_of_points, product, similarity_of, squared_distances
 from ..schema import OCCLUDED, OUTSIDE, UNKNOWN, Match
-from .dense import HERE, SIDE, Flow, Working, flows, follow, is_inside, planes, working
+from .dense import HERE, SIDE, Flow, Working, flows, follow, planes, working
 from .epipolar import Epipolar, relate, sampson
 from .excluded import bars, overlay
 from .features import Features, sift
@@ -26,7 +26,8 @@ from .motion import relation_of
 
 LATTICE = 28
 """Points along each side of a picture: two in each of 14 patches."""
-PATCHES = 14
+CLASSES = (0, OCCLUDED, OUTSIDE)
+"""What the network tells apart: shared, and two ways not to be."""
 MEASURED_PX = 256
 """Keypoints are looked for in a picture whose shorter side is at most so long."""
 CONTRAST, EDGE, MOST = 0.002, 20.0, 1000
@@ -286,18 +287,9 @@ def _patches(
     A point goes with the likeliest of shared, occluded and outside; where none is likelier than not, or it does not count, it is
     unknown.
     """
-    nowhere = PATCHES * PATCHES
-    row, column = np.divmod(np.arange(LATTICE * LATTICE), LATTICE)
-    own = row // 2 * PATCHES + column // 2
-    fate = np.where(counts & (chances.max(1) > 0.5), chances.argmax(1), 3)
-    shared = (fate == 0) & is_inside(target)
-    winners = majority(
-        own, np.where(shared, patch_of(target[:, 0], target[:, 1], (SIDE, SIDE), (PATCHES, PATCHES)), nowhere), nowhere
-    )
-    patches = unique_targets(winners)
-    labels = np.array([OCCLUDED, OUTSIDE, UNKNOWN], np.int16)
-    lost = np.stack([np.bincount(own[fate == k], minlength=nowhere) for k in (1, 2, 3)])
-    return np.where(patches == OUTSIDE, labels[lost.argmax(0)], patches).astype(np.int16)
+    likeliest = np.array(CLASSES, np.int16)[chances.argmax(1)]
+    fate = np.where(counts & (chances.max(1) > 0.5), likeliest, np.int16(UNKNOWN))
+    return patches_of_points(fate, target[:, 0], target[:, 1], (SIDE, SIDE), (OCCLUDED, OUTSIDE, UNKNOWN))
 
 
 def _stored(h: Float64[np.ndarray, "3 3"] | None, size_a: tuple[int, int], size_b: tuple[int, int]) -> np.ndarray | None:

@@ -188,7 +188,7 @@ def _best(a: Working, b: Working, candidates: list[tuple[Field, Field]]) -> Flow
 
 def _seen(a: Working, b: Working, there: Field, back: Field) -> tuple[Map, Map, Map, Map]:
     """Correlation, round trip, difference of brightness and cost of one candidate."""
-    inside = is_inside(there)
+    inside = _is_inside(there)
     off = follow(back, there) - HERE
     round_trip = np.where(inside, np.minimum(np.hypot(off[..., 0], off[..., 1]), 15), 8).astype(np.float32)
     other = follow(b.grey, there).astype(np.float32)
@@ -200,5 +200,5 @@ def _seen(a: Working, b: Working, there: Field, back: Field) -> tuple[Map, Map, 
     return correlation, round_trip, brightness, cost
 
 
-def is_inside(at: Float32[np.ndarray, "... 2"]) -> Bool[np.ndarray, "..."]:
+def _is_inside(at: Float32[np.ndarray, "... 2"]) -> Bool[np.ndarray, "..."]:
     return np.all((at > -0.5) & (at < SIDE - 0.5), axis=-1)

@@ -6,11 +6,10 @@ import numpy as np
 from jaxtyping import Float32, Int16, UInt8
 
 from ..errors import ConfigError
-from ..geometry import GRID, look_up, majority, patch_of, share_seen, unique_targets
+from ..geometry import GRID, PATCHES, look_up, patches_of_points, share_seen
 from ..schema import OCCLUDED, OUTSIDE, UNKNOWN, Geometry, Match, View
 
-PATCHES = 14
-"""Rows and columns of patches; each holds a square of the lattice's points."""
+LABELS = (OUTSIDE, OCCLUDED, UNKNOWN)
 _PER_PATCH = GRID // PATCHES
 
 
@@ -50,25 +49,15 @@ class Truth:
             found=True,
             overlap_ab=share_ab,
             overlap_ba=share_ba,
-            patches=np.stack([_patches(fate_ab, u, v, b), _patches(fate_ba, u_back, v_back, a)]),
+            patches=np.stack(
+                [
+                    patches_of_points(fate_ab, u, v, b.depth_m.shape, LABELS),
+                    patches_of_points(fate_ba, u_back, v_back, a.depth_m.shape, LABELS),
+                ]
+            ),
             patch_grid=(PATCHES, PATCHES),
             points=_points(fate_ab, u, v, b),
         )
-
-
-def _own() -> np.ndarray:
-    """The patch of each point of the lattice."""
-    row, column = np.divmod(np.arange(GRID * GRID), GRID)
-    return row // _PER_PATCH * PATCHES + column // _PER_PATCH
-
-
-def _patches(fate: Int16[np.ndarray, " g"], u: np.ndarray, v: np.ndarray, other: Geometry) -> Int16[np.ndarray, " p"]:
-    nowhere, own = PATCHES * PATCHES, _own()
-    target = np.where(fate == 0, patch_of(u, v, other.depth_m.shape, (PATCHES, PATCHES)), nowhere)
-    patches = unique_targets(majority(own, target, nowhere))
-    labels = np.array([OUTSIDE, OCCLUDED, UNKNOWN], np.int16)
-    lost = np.stack([np.bincount(own[fate == label], minlength=nowhere) for label in labels])
-    return np.where(patches == OUTSIDE, labels[lost.argmax(0)], patches).astype(np.int16)
 
 
 def _points(fate: Int16[np.ndarray, " g"], u: np.ndarray, v: np.ndarray, other: Geometry) -> Float32[np.ndarray, "n 4"]:
