@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from known import loaded
 from scipy.spatial import cKDTree
 
 from twoview.curation.truth import Truth
 from twoview.demo import write_flat
 from twoview.recipes import multiview_habitat
 from twoview.schema import Geometry
-from twoview.sources.scene import Walk
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 NUM_PAIRS, NEAR_M = 150, 0.05
@@ -35,10 +35,7 @@ def main() -> None:
 
 
 def compare(path: Path) -> None:
-    walks = replace(multiview_habitat().source, samples=NUM_PAIRS)
-    object.__setattr__(walks, "size_px", 256)
-    scene = Walk(path, walks)
-    scene.load()
+    scene = loaded(path, replace(multiview_habitat().source, samples=NUM_PAIRS))
     truth, ours, theirs, seconds = Truth(), [], [], [0.0, 0.0]
     for k in range(NUM_PAIRS):
         a, b = scene[2 * k].geometry, scene[2 * k + 1].geometry

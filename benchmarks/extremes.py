@@ -10,14 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 from footage import encode, frames
-from known import SIZE
+from known import SIZE, loaded
 
 from twoview.demo import write_flat
 from twoview.render.backends import open_renderer
 from twoview.render.camera import Camera
 from twoview.render.load import load_mesh
 from twoview.schema import Geometry
-from twoview.sources.scene import Walk, Walks
+from twoview.sources.scene import Walks
 
 NOISE, FOCAL_PX = 4.0, 256.0
 NUM_VIEWS = 6
@@ -70,10 +70,7 @@ def worn(image: np.ndarray, seed: int) -> np.ndarray:
 
 def _poses(path: Path) -> list[np.ndarray]:
     """Views of the flat with something to see, far from each other."""
-    walks = Walks(walk="pairs", samples=40, min_island_radius_m=0.0)
-    object.__setattr__(walks, "size_px", SIZE)
-    walk = Walk(path, walks)
-    walk.load()
+    walk = loaded(path, Walks(walk="pairs", samples=40))
     sharp = [k for k in range(0, 80, 2) if len(cv2.SIFT.create().detect(walk[k].image, None)) > 300]
     return [walk.pose(k) for k in sharp[:NUM_VIEWS]]
 

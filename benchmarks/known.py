@@ -88,10 +88,7 @@ def walk_case(name: str, path: Path, num: int) -> Case:
     for seed, (kind, hfov_deg, turn_deg, forward_m) in enumerate(KINDS):
         walks_of.PAIR_TURN_DEG = turn_deg
         walks = Walks(walk=kind, samples=20 if kind == "random" else num // 4, stations=4, hfov_deg=hfov_deg, forward_m=forward_m)  # pyright: ignore
-        for field, value in (("size_px", SIZE), ("seed", seed), ("min_island_radius_m", 0.0)):
-            object.__setattr__(walks, field, value)
-        walk, rng = Walk(path, walks), np.random.default_rng([seed, *name.encode()])
-        walk.load()
+        walk, rng = loaded(path, walks, seed), np.random.default_rng([seed, *name.encode()])
         found = [pair for group in walk.groups() for pair in group.pairs if not walk.refuses(*pair)]
         some = [found[k] for k in sorted(rng.choice(len(found), min(num // 4, len(found)), replace=False))]
         offset = 1_000_000 * seed
@@ -99,6 +96,15 @@ def walk_case(name: str, path: Path, num: int) -> Case:
         candidates += [(offset + i, offset + j) for i, j in some]
     walks_of.PAIR_TURN_DEG = turn
     return case_of(name, frames.__getitem__, candidates)
+
+
+def loaded(path: Path, walks: Walks, seed: int = 0) -> Walk:
+    """The walks through a scene, however small its floor, ready to give pictures of SIZE."""
+    for field, value in (("size_px", SIZE), ("seed", seed), ("min_island_radius_m", 0.0)):
+        object.__setattr__(walks, field, value)
+    walk = Walk(path, walks)
+    walk.load()
+    return walk
 
 
 def kitchen_case(half: str) -> Case:

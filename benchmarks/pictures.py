@@ -10,13 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 from extremes import extremes, worn
+from known import loaded
 
 from twoview.curation.covisibility import Covisibility
 from twoview.curation.features import sift
 from twoview.curation.measure import drawing
 from twoview.curation.verdicts import verdicts_of
 from twoview.demo import write_flat
-from twoview.sources.scene import Walk, Walks
+from twoview.sources.scene import Walks
 
 OUT = Path(__file__).parents[1] / "docs" / "verdicts.jpg"
 SIDE = 200
@@ -33,10 +34,7 @@ def pairs() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "flat.glb"
         write_flat(path)
-        walks = Walks(walk="pairs", samples=30, hfov_deg=65.0, min_island_radius_m=0.0)
-        object.__setattr__(walks, "size_px", 256)
-        walk = Walk(path, walks)
-        walk.load()
+        walk = loaded(path, Walks(walk="pairs", samples=30, hfov_deg=65.0))
         views = [walk[k].image for k in range(60)]
     estimator = Covisibility()
     for k in range(30):
