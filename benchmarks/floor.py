@@ -28,6 +28,7 @@ from footage import KITCHEN, copy, encode, frames, need
 
 import twoview.curation.curate as curate
 import twoview.curation.homography as homography
+import twoview.curation.opened as opened
 import twoview.curation.views as views
 import twoview.sources.video as video
 from twoview import recipes
@@ -81,8 +82,9 @@ STAGES = (
     ("match", homography, "ratio_matches"),
     ("ransac", cv2, "findHomography"),
     ("vote", homography, "lattice_patches"),
-    ("sharpness", curate, "sharpness"),
-    ("phash", curate, "perceptual_hash"),
+    ("verdicts", curate, "verdicts_of"),
+    ("sharpness", opened, "sharpness"),
+    ("phash", opened, "perceptual_hash"),
     ("row", curate, "row_of"),
     ("write", ShardWriter, "write_sample"),
     ("write", ShardWriter, "write_row"),

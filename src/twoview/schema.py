@@ -215,8 +215,6 @@ class Verdicts:
     """Another shift explains the same keypoints nearly as well."""
     cut: bool
     """They do not belong to one shot."""
-    sharpness_a: float
-    sharpness_b: float
     exposure_a: float
     """Mean brightness, in [0, 1]."""
     exposure_b: float

@@ -277,6 +277,8 @@ def row_of(pair: Pair, scene: OpenScene, config: CurateConfig) -> Row:
         row = replace(row, **geometry_columns(a.geometry, b.geometry))
     return replace(
         row,
+        sharpness_a=scene.sharpness(a),
+        sharpness_b=scene.sharpness(b),
         crop_a=list(a.crop),
         crop_b=list(b.crop),
         phash_a=scene.phash(a),

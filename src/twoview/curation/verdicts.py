@@ -109,8 +109,6 @@ def verdicts_of(
         moving=relation.moving,
         repeated=relation.repeated or (relation.motion in ("unknown", "still") and _both_repeat(a, b)),
         cut=is_cut(image_a, image_b, relation),
-        sharpness_a=sharpness(image_a),
-        sharpness_b=sharpness(image_b),
         exposure_a=exposure_a,
         exposure_b=exposure_b,
         clipped_a=clipped_a,
