@@ -353,7 +353,7 @@ def test_a_reason_of_the_user_s(out: Path) -> None:
     from twoview.shards import ROW_SCHEMA
 
     changed = 0
-    for path in sorted((out / "manifest").glob("*.parquet")):  # which part has rows that are not stored, a decoder's last bit decides
+    for path in sorted((out / "manifest").glob("*.parquet")):  # which of them has such rows, a decoder's last bit decides
         table = pq.read_table(path)
         rows = [r | {"reasons": ["too <dark>"]} if not r["stored"] else r for r in table.to_pylist()]
         changed += sum(not r["stored"] for r in rows)
