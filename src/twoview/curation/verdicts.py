@@ -86,16 +86,9 @@ def _colours(image: UInt8[np.ndarray, "h w 3"]) -> Float64[np.ndarray, "4 64"]:
     return np.stack([np.bincount(quarter.ravel(), minlength=64) / quarter.size for quarter in quarters])
 
 
-def verdicts_of(
-    image_a: UInt8[np.ndarray, "h w 3"],
-    image_b: UInt8[np.ndarray, "h w 3"],
-    a: Features,
-    b: Features,
-    *,
-    relation: Relation | None = None,
-) -> Verdicts:
-    """All that two pictures and their SIFT features say of a pair. relation: of the features, where it is known already."""
-    relation = relation or relation_of(a, b)
+def verdicts_of(image_a: UInt8[np.ndarray, "h w 3"], image_b: UInt8[np.ndarray, "h w 3"], a: Features, b: Features) -> Verdicts:
+    """All that two pictures and their SIFT features say of a pair."""
+    relation = relation_of(a, b)
     bars_a, bars_b = bars(image_a), bars(image_b)
     laid_over = overlay(image_a, image_b, relation)
     out_a, out_b = (mask | laid_over if mask.shape == laid_over.shape else mask for mask in (bars_a, bars_b))
