@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from footage import DATA
 from known import loaded
 from scipy.spatial import cKDTree
 
@@ -21,7 +22,6 @@ from twoview.demo import write_flat
 from twoview.recipes import multiview_habitat
 from twoview.schema import Geometry
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 NUM_PAIRS, NEAR_M = 150, 0.05
 
 

@@ -24,6 +24,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in curate's workers
 import av
 import cv2
 import numpy as np
+from footage import DATA
 
 from twoview.curation.features import Features, sift
 from twoview.curation.motion import relation_of
@@ -40,7 +41,6 @@ from twoview.sources.images import read_image
 from twoview.sources.rgbd import RgbdFolders
 from twoview.sources.video import Video
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 TUNING = ("scene_kitchen/kitchen-transformed.glb", "scene_cube_room/cube-room/cube-room.gltf", *(f"flat {k}" for k in range(5)))
 HELD_OUT = ("scene_apartment/apartment.glb", "scene_vr_gallery/vr-gallery.glb", "flat 101")
 SIZE_PX = 256

@@ -20,6 +20,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # as in curate's workers
 
 import cv2
 import numpy as np
+from footage import DATA
 
 from twoview.curation.curate import OpenScene, pairs_of
 from twoview.curation.verdicts import sharpness
@@ -34,7 +35,6 @@ from twoview.sources.scene import Walk, Walks
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "reference"))
 import oracle
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 SAMPLES, TARGET = 8, 10.0
 
 
