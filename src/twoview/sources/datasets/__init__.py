@@ -1,0 +1,1 @@
+"""The ten sources of the paper, each read from its official distribution as it lies on a user's disk: one file for each."""
