@@ -70,7 +70,7 @@ class Input:
     name: str
     """The scene's name: the path from the PATH that was given, with it. The same wherever the footage lies."""
     kind: str
-    """video, images, stereo, rgbd, scene (3D), or missing"""
+    """video, images, stereo, rgbd, scene (3D), missing, or a word of the dataset that it belongs to."""
     paths: tuple[Path, ...]
     beside: tuple[tuple[Path, ...], ...] = ()
     """What else a scene is read from, kind by kind: textures, depth, poses."""
