@@ -104,7 +104,9 @@ class ArkitFootage(Footage):
         video.info = replace(video.info, split=item.split)
         lasts_s = float(video.times_s[-1]) + 1 / (video.info.fps or 60)
         if lasts_s < MIN_SECONDS - 1e-3:
-            return Skipped(self.about(name), f"{path}: lasts {lasts_s:.1f} s: under {MIN_SECONDS:g} s, as published")
+            return Skipped(
+                self.about(name), f"{path}: lasts {lasts_s:.1f} s, and under {MIN_SECONDS:g} s is left out, as published"
+            )
         return video
 
 

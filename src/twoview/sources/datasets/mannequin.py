@@ -24,7 +24,6 @@ import numpy as np
 from ...errors import UnreadableError
 from ...schema import Frame, SceneInfo
 from ..footage import VIDEO_EXTENSIONS, Footage, Input, named
-from ..images import natural_key
 from ..skipped import Skipped
 from ..video import Video
 from .roots import files_in, missing, roots
@@ -49,7 +48,7 @@ class Mannequin:
         found: list[Input] = []
         for root in roots("MannequinChallenge", paths, list_file):
             base = next((b for b in (root, root / "MannequinChallenge") if any((b / split).is_dir() for split in SPLITS)), root)
-            lists = [p for split in SPLITS for p in sorted((base / split).glob("*.txt"), key=natural_key) if p.is_file()]
+            lists = [p for split in SPLITS for p in sorted((base / split).glob("*.txt")) if p.is_file()]
             if not lists:
                 raise missing(root, "MannequinChallenge", "train/<clip>.txt, validation/ or test/")
             videos: dict[str, Path] = {}
@@ -83,8 +82,11 @@ class MannequinFootage(Footage):
         item = self.inputs[name]
         path, *video = item.paths
         address, start_s, stop_s = read_list(path)
-        if stop_s - start_s < MIN_SECONDS:
-            return Skipped(self.about(name), f"{path}: lasts {stop_s - start_s:.1f} s: under {MIN_SECONDS:g} s, as published")
+        lasts_s = stop_s - start_s
+        if lasts_s < MIN_SECONDS:
+            return Skipped(
+                self.about(name), f"{path}: lasts {lasts_s:.1f} s, and under {MIN_SECONDS:g} s is left out, as published"
+            )
         if not video:
             wanted = path.parent.parent / "videos" / f"{_youtube_id(address)}.mp4"
             raise UnreadableError(f"{path}: its video is not there: download {address} as {wanted}, if it still exists")
