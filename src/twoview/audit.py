@@ -45,7 +45,9 @@ class Summary:
     inputs: dict[str, int] = field(default_factory=dict)
     """Scenes by status."""
     errors: tuple[tuple[str, str], ...] = ()
-    """Status and error of every scene that is not ok."""
+    """Status and error of every scene that is neither ok nor skipped."""
+    skipped: tuple[str, ...] = ()
+    """Why each scene that its dataset's rule leaves out is left out: no errors."""
 
 
 def dataset_plan(out: Path) -> Plan:
@@ -66,7 +68,7 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
     reasons = Counter(r for refused in rows["reasons"].to_pylist() for r in refused)
     overlap, kept = rows["overlap"].to_numpy(), rows["kept"].to_numpy()  # NaN where unmeasured
     status: dict[str, tuple[str, str]] = {}
-    rank = ("ok", "partial", "unreadable")
+    rank = ("ok", "skipped", "partial", "unreadable")
     for name, state, error in zip(*(scenes[c].to_pylist() for c in ("scene", "status", "error")), strict=True):
         if name not in status or rank.index(state) > rank.index(status[name][0]):
             status[name] = (state, error)
@@ -80,7 +82,8 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
         overlaps=_histogram(overlap),
         kept_overlaps=_histogram(overlap[kept]),
         inputs=dict(Counter(state for state, _ in status.values())),
-        errors=tuple(s for s in status.values() if s[0] != "ok"),
+        errors=tuple(s for s in status.values() if s[0] not in ("ok", "skipped")),
+        skipped=tuple(why for state, why in status.values() if state == "skipped"),
     )
 
 

@@ -204,6 +204,8 @@ def _advice(summary: "Summary", config: "CurateConfig") -> str:
     """Which reason refused most, and what to try."""
     if summary.inputs.get("unreadable") == sum(summary.inputs.values()):
         return "nothing kept: none of the inputs can be read, see the errors above"
+    if summary.skipped and len(summary.skipped) == sum(summary.inputs.values()):
+        return f"nothing kept: every scene is skipped, as {summary.skipped[0]}"
     closer, apart = _spacing(config, 0.5), _spacing(config, 2)
     follows = hasattr(config.propose, "follow")
     every = "--recipe consecutive" if hasattr(config.propose, "seconds") else ""

@@ -76,6 +76,7 @@ class Input:
     """What else a scene is read from, kind by kind: textures, depth, poses."""
     source: str = ""
     licence: str | None = None
+    split: str | None = None
 
     @property
     def uri(self) -> str:
@@ -103,13 +104,16 @@ class Footage:
         if item.kind == "scene":
             raise UnreadableError(f"{item.uri}: {_WALK}")
         if item.kind in ("images", "stereo"):
-            return Photos(item.paths, source=item.source, name=name, uri=item.uri, licence=item.licence, kind=item.kind)
-        return Video(item.paths[0], source=item.source, name=name, licence=item.licence)
+            scene = Photos(item.paths, source=item.source, name=name, uri=item.uri, licence=item.licence, kind=item.kind)
+        else:
+            scene = Video(item.paths[0], source=item.source, name=name, licence=item.licence)
+        scene.info = replace(scene.info, split=item.split)
+        return scene
 
     def about(self, name: str, /) -> SceneInfo:
         """What is known before the file is opened."""
         item = self.inputs[name]
-        return SceneInfo(source=item.source, scene=name, uri=item.uri, kind=item.kind, licence=item.licence)
+        return SceneInfo(source=item.source, scene=name, uri=item.uri, kind=item.kind, licence=item.licence, split=item.split)
 
     def fingerprint(self, name: str, /) -> tuple[str, int]:
         """What the bytes of a scene are known by, and how many there are.

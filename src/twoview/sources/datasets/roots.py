@@ -1,9 +1,10 @@
 """The folder that a dataset lies in: what its readers share."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ...errors import ConfigError
+from ..footage import folders_in
 
 
 def roots(dataset: str, paths: Iterable[Path], list_file: Path | None) -> list[Path]:
@@ -16,6 +17,12 @@ def roots(dataset: str, paths: Iterable[Path], list_file: Path | None) -> list[P
             why = "not a folder" if folder.exists() else "no such folder"
             raise ConfigError(f"{folder}: {why}: give the one that {dataset} lies in")
     return folders
+
+
+def files_in(folder: Path) -> Iterator[Path]:
+    """Every file in a folder and below it that is not hidden, folder by folder in natural order."""
+    for within, _ in folders_in(folder):
+        yield from sorted(path for path in within.iterdir() if not path.name.startswith(".") and path.is_file())
 
 
 def missing(folder: Path, dataset: str, wanted: str, found: Sequence[str] = ()) -> ConfigError:
