@@ -76,6 +76,8 @@ class Input:
     """What else a scene is read from, kind by kind: textures, depth, poses."""
     source: str = ""
     licence: str | None = None
+    split: str | None = None
+    """Of the dataset that it is of: train, val, ..."""
 
     @property
     def uri(self) -> str:
@@ -91,6 +93,8 @@ class Footage:
     """Files in the folders that are neither pictures nor videos."""
     num_repeated: int = 0
     """Inputs that were given before already: each is one scene."""
+    remark: str = ""
+    """What was left out on purpose, and how to have it: said before a run."""
 
     def names(self) -> Sequence[str]:
         return list(self.inputs)
@@ -109,7 +113,7 @@ class Footage:
     def about(self, name: str, /) -> SceneInfo:
         """What is known before the file is opened."""
         item = self.inputs[name]
-        return SceneInfo(source=item.source, scene=name, uri=item.uri, kind=item.kind, licence=item.licence)
+        return SceneInfo(source=item.source, scene=name, uri=item.uri, kind=item.kind, licence=item.licence, split=item.split)
 
     def fingerprint(self, name: str, /) -> tuple[str, int]:
         """What the bytes of a scene are known by, and how many there are.
