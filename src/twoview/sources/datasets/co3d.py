@@ -60,7 +60,7 @@ class Co3d:
                 num_absent += len(listed.keys() - {p.name for p in sequences})
             if len(found) == before:
                 raise missing(root, "CO3D", "<category>/<sequence>/images")
-        remark = f"{num_absent} sequences that {_FRAMES} lists are not there" if num_absent else ""
+        remark = f"sequences that {_FRAMES} lists and that are not there: {num_absent:,}" if num_absent else ""
         footage = named(found, num_ignored)
         return Sequences(footage.inputs, num_ignored, footage.num_repeated, remark)
 

@@ -53,7 +53,7 @@ class Gibson(Walks):
         if found and not wanted:
             other, which = ("held_out", "held out") if self.part == "train" else ("train", "for training")
             where = ", ".join(map(str, given))
-            raise ConfigError(f"{where}: all {left} scenes of it are {which}: add --source.part {other} to walk through them")
+            raise ConfigError(f"{where}: every scene of it ({left}) is {which}: add --source.part {other} to walk through them")
         remark = f"{left} of {len(found)} scenes are held out for measuring reconstruction: --source.part held_out takes these"
         return self.through(replace(named(wanted, left), remark=remark if left and self.part == "train" else ""))
 

@@ -1,18 +1,18 @@
-"""3DStreetView, of Zamir et al., "Generic 3D Representation via Pose Estimation and Matching" (2016): points of streets from many sides.
+"""3DStreetView (Zamir et al. 2016, "Generic 3D Representation via Pose Estimation and Matching"): points of streets, many views.
 
-Layout, as https://github.com/amir32002/3D_Street_View says under "Dataset Structure" (its links/ list where the archives are):
+Layout, as https://github.com/amir32002/3D_Street_View says under "Dataset Structure"; its links/ tell where the archives are:
 
-    <DatasetID>/<DatasetID>_<ImageID>_<ViewID>_<TargetID>.jpg     and .txt, which is not read
+    0003/<DatasetID>_<ImageID>_<ViewID>_<TargetID>.jpg     and .txt, which is not read
 
-A tar archive is a rectangle of a map; pictures with one TargetID in it show the same point in their middle. They lie flat in
-the folder that it unpacks to, whose depth and name do not matter here: the name of the file alone says what it shows. Pictures
-with other names count as of one target if they lie in one folder, as others sort them into one for each.
+A tar archive is a rectangle of a map; its pictures with one TargetID show the same point in their middle. They lie flat in
+the folder that it unpacks to. How deep that lies and what it is called does not matter: the name of a picture says what it shows.
+Pictures with other names, sorted by somebody into a folder for each target, are one target by folder.
 
-The archives come in two versions, dataset_aligned and dataset_unaligned, of the same pictures: only one may be given. test_set has
-names of its own (pairs of ids, ending in _p): it is not read.
+The archives come in two versions of the same pictures, dataset_aligned and dataset_unaligned: only one may be given. How test_set
+is laid out is not documented, and it is not read.
 
-The published script makes all pairs of a target and keeps every one with 50 <= overlap <= 75: AllPairs(), overlap (0.5, 0.75). What
-is a target there is a folder; that the name says the same is our reading of the documentation.
+The published script makes all pairs of a target's folder and keeps every one with 50 <= overlap <= 75: AllPairs(), overlap
+(0.5, 0.75). That its folders are the targets of the documentation is our reading.
 """
 
 import re
