@@ -161,6 +161,8 @@ def curate_to(
         raise ConfigError(f"no videos or pictures found ({ignored} other files; 3D scenes want --recipe walk)")
     if repeated := getattr(footage, "num_repeated", 0):
         print(f"twoview: {repeated} inputs were given twice, and are read once", file=sys.stderr)
+    if remark := getattr(footage, "remark", ""):
+        print(f"twoview: {remark}", file=sys.stderr)
     if dry_run:
         plan = make_plan(footage, config.propose, config.sha256, config.size)
         scenes = {s.scene: s for s in plan.slices}.values()

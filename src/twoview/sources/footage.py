@@ -77,6 +77,7 @@ class Input:
     source: str = ""
     licence: str | None = None
     split: str | None = None
+    """Of the dataset that it is of: train, val, ..."""
 
     @property
     def uri(self) -> str:
@@ -92,6 +93,8 @@ class Footage:
     """Files in the folders that are neither pictures nor videos."""
     num_repeated: int = 0
     """Inputs that were given before already: each is one scene."""
+    remark: str = ""
+    """What was left out on purpose, and how to have it: said before a run."""
 
     def names(self) -> Sequence[str]:
         return list(self.inputs)

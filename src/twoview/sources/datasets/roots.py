@@ -34,3 +34,8 @@ def missing(folder: Path, dataset: str, wanted: str, found: Sequence[str] = ()) 
     seen = f"{', '.join(there[:5])}{' ...' if len(there) > 5 else ''}" if there else "nothing"
     part = f" There is {', '.join(found[:3])}, but that is not all of it." if found else ""
     return ConfigError(f"{folder}: not laid out as {dataset}: no {wanted} (it holds {seen}).{part}")
+
+
+def places(folder: Path, *names: str) -> list[Path]:
+    """Where to look: a folder, and those of its sub-folders of these names that are there."""
+    return [place for place in (folder, *(folder / name for name in names)) if place.is_dir()]
