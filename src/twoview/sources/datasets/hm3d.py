@@ -4,7 +4,7 @@ Layout, as https://github.com/facebookresearch/habitat-sim/blob/main/DATASETS.md
 
     hm3d/train/00000-kfPV7w3FaU5/kfPV7w3FaU5.basis.glb     of the archives hm3d-*-habitat: textures in Basis
     hm3d/train/00000-kfPV7w3FaU5/kfPV7w3FaU5.glb           of the archives hm3d-*-glb: read where there is no other
-    hm3d/val/..., hm3d/minival/...                         the first ten scenes of val are minival
+    hm3d/val/..., hm3d/minival/...                         train is 00000 to 00799, val 00800 to 00899, minival the first ten of val
 
 Never read: .semantic.glb, and .navmesh, as the floor is found in the mesh. z is up in all of them. To be had, after its terms
 are agreed to, from https://github.com/matterport/habitat-matterport-3dresearch.
