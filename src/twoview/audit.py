@@ -36,6 +36,7 @@ class Summary:
     num_pairs: int = 0
     num_kept: int = 0
     num_stored: int = 0
+    kept_by_source: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     """Refused pairs by reason, most frequent first; a pair may have several."""
     overlaps: tuple[int, ...] = ()
@@ -62,7 +63,7 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
     """Counts over the finished parts, or over those of `parts`; what is kept, as a selection of the whole says."""
     wanted = tuple(range(plan.num_parts)) if parts is None else parts
     finished = sorted(set(finished_parts(out)) & set(wanted))
-    columns = ["kept", "stored", "reasons", "overlap"]
+    columns = ["source", "kept", "stored", "reasons", "overlap"]
     rows = read_manifest(out, finished, columns) if selection is None else all_rows(out, selection, columns)
     scenes = read_scenes(out, finished)
     reasons = Counter(r for refused in rows["reasons"].to_pylist() for r in refused)
@@ -78,6 +79,7 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
         num_pairs=len(rows),
         num_kept=int(np.count_nonzero(kept)),
         num_stored=int(np.count_nonzero(rows["stored"])),
+        kept_by_source=dict(Counter(s for s, taken in zip(rows["source"].to_pylist(), kept, strict=True) if taken)),
         reasons=dict(reasons.most_common()),
         overlaps=_histogram(overlap),
         kept_overlaps=_histogram(overlap[kept]),

@@ -13,6 +13,7 @@ from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, parse, print_su
 
 if TYPE_CHECKING:
     from ..audit import Summary
+    from ..curation.composition import Composition
     from ..curation.crew import Crew
     from ..curation.curate import CurateConfig
     from ..curation.engine import Job, Progress
@@ -38,6 +39,8 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
 
     recipe_name = _value_of(args, "--recipe") or "paper"
     base = curate_recipe(recipe_name)
+    if not isinstance(base, CurateConfig):
+        return _compose_with(crew, args, recipe_name, base)
     known_moving = getattr(base.estimator, "moving", None)
 
     @dataclass(frozen=True, kw_only=True)
@@ -102,10 +105,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
     given = parse(Curate, args, "curate")
     if not given.paths and given.list is None:
         raise ConfigError("curate: give a video or a folder, or --list FILE")
-    if given.workers < 0:
-        raise ConfigError(f"--workers is {given.workers}: give a number from 1, or 0 for one for each processor")
-    if given.limit is not None and given.limit < 1:
-        raise ConfigError(f"--limit is {given.limit}: give a number from 1")
+    _check_numbers(given)
     config: CurateConfig = replace(
         base,
         source=getattr(given, "source", base.source),
@@ -133,9 +133,63 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
     )
 
 
+def _compose_with(crew: "Crew", args: Sequence[str], recipe_name: str, base: "Composition") -> int:
+    """Curate several sources, each by its own recipe; then choose by the quotas."""
+    import tyro
+
+    @dataclass(frozen=True, kw_only=True)
+    class Compose:
+        """Mine the pairs of several sources into one dataset, each source by its own recipe, and choose as many of each as wanted.
+
+        The choice is OUT@NAME, where NAME is the recipe's. Run the same command again to go on after an interrupt, or in several
+        places at once to share the work. For other settings make a recipe of your own (docs/extend.md).
+        """
+
+        paths: tyro.conf.Positional[tuple[Path, ...]]
+        """The folder that holds a folder for each source, named as it is: scannet, co3d, hm3d, ... Links will do."""
+        out: Path
+        """The dataset's folder: new, or of an earlier run of the same command."""
+        recipe: str = recipe_name
+        """Which sources, and how many pairs of each."""
+        allow_missing: bool = False
+        """Go on without the sources whose folder is not there. They can be added later, with --extend."""
+        workers: int = 0
+        """Processes; 0: one for each processor."""
+        parts: str = "1/1"
+        """Only the share i of n of the parts, i from 1 to n: for array jobs, each with its own i and the same --out."""
+        extend: bool = False
+        """Curate what OUT was planned without, as new parts."""
+        limit: int | None = None
+        """Only the first N scenes of each source."""
+        dry_run: bool = False
+        """Say what would be done and stop."""
+
+    given = parse(Compose, args, "curate")
+    if not given.paths:
+        raise ConfigError(f"curate: give the folder that the sources of {recipe_name} lie in")
+    _check_numbers(given)
+    return curate_to(
+        given.paths,
+        replace(base, allow_missing=given.allow_missing),
+        given.out,
+        crew=crew,
+        share=_share(given.parts),
+        extend=given.extend,
+        limit=given.limit,
+        dry_run=given.dry_run,
+    )
+
+
+def _check_numbers(given: Any) -> None:
+    if given.workers < 0:
+        raise ConfigError(f"--workers is {given.workers}: give a number from 1, or 0 for one for each processor")
+    if given.limit is not None and given.limit < 1:
+        raise ConfigError(f"--limit is {given.limit}: give a number from 1")
+
+
 def curate_to(
     paths: Iterable[Path],
-    config: "CurateConfig",
+    config: "CurateConfig | Composition",
     out: Path,
     *,
     list_file: Path | None = None,
@@ -190,10 +244,34 @@ def curate_to(
     summary = summarise(out, job.plan, job.parts)
     print_summary(summary, out)
     print(f"in {time.monotonic() - started:.1f} s")
+    if hasattr(config, "quota") and summary.num_finished == job.plan.num_parts:
+        _choose(out, config, summary)  # pyright: ignore[reportArgumentType]
     if not summary.num_kept and share == (1, 1):  # a share of an array job may well keep nothing
         print(_advice(summary, config), file=sys.stderr)
         return SOME_UNREADABLE if summary.errors else NOTHING_KEPT
     return SOME_UNREADABLE if summary.errors else DONE
+
+
+def _choose(out: Path, config: "Composition", summary: "Summary") -> None:
+    """Select by the quotas of a composition, and print a line for each source: wanted, found, taken."""
+    from ..selections import SelectConfig, select, write_selection
+
+    choice = SelectConfig(quota=config.quota)
+    selected = select(out, choice)
+    print(f"wanted: {config.claimed}")
+    print(f"{'source':14}{'wanted':>12}{'found':>12}{'taken':>12}")
+    for source, wanted in config.quota.items():
+        taken = selected.by_source.get(source, 0)
+        short = f"   {selected.short[source]:,} short" if selected.short.get(source) else ""
+        print(f"{source:14}{wanted:12,}{summary.kept_by_source.get(source, 0):12,}{taken:12,}{short}")
+    if not len(selected.keys):
+        return
+    try:
+        write_selection(out, config.name, selected, choice, None)
+    except ConfigError:  # the dataset was extended since
+        print(f"{out}@{config.name} is of before, and stays: choose anew with twoview select {out} --quota FILE --name NAME")
+        return
+    print(f"{len(selected.keys):,} of {sum(config.quota.values()):,} pairs: {out}@{config.name}")
 
 
 def crew_size(workers: int) -> int:

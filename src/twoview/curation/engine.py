@@ -33,6 +33,7 @@ from ..errors import BrokenDatasetError, ConfigError, TwoviewError
 from ..plan import Plan, about, check_same, make_plan, read_plan, write_plan
 from ..schema import Pair, Source
 from ..shards import explained, finished_parts, is_finished, write_whole
+from .composition import Composition
 from .crew import Crew, Worker
 from .curate import CurateConfig, OpenScene, curate_part
 from .locks import Lock, holder
@@ -57,7 +58,7 @@ class Job:
 
     out: Path
     source: Source
-    config: CurateConfig
+    config: CurateConfig | Composition
     plan: Plan
     parts: tuple[int, ...]
     """Numbers of the parts that are this command's to finish."""
@@ -74,7 +75,7 @@ class Job:
         return sum(s.num_pairs * (s.stop - s.start) / max(1, s.num_frames) for s in self.plan.slices if s.part in left)
 
 
-def prepare(source: Source, config: CurateConfig, out: Path, *, share: tuple[int, int] = (1, 1), extend: bool = False) -> Job:
+def prepare(source: Source, config: CurateConfig | Composition, out: Path, *, share: tuple[int, int] = (1, 1), extend: bool = False) -> Job:
     """Make or read the plan of OUT, and take the share i of n of its parts.
 
     Raises ConfigError where OUT is of another configuration or other footage, or cannot be written.
@@ -112,7 +113,7 @@ def _is_foreign(folder: Path) -> bool:
     return config.exists() and b'"config_sha256"' not in config.read_bytes()
 
 
-def _planned(source: Source, config: CurateConfig, out: Path, extend: bool) -> Plan:
+def _planned(source: Source, config: CurateConfig | Composition, out: Path, extend: bool) -> Plan:
     """The plan of OUT, made if there is none; with `extend`, longer by what is new."""
     with Lock.wait(out / "locks" / "plan.lock"):
         plan = read_plan(out)
@@ -128,7 +129,7 @@ def _planned(source: Source, config: CurateConfig, out: Path, extend: bool) -> P
     return plan
 
 
-def _config_json(config: CurateConfig) -> bytes:
+def _config_json(config: CurateConfig | Composition) -> bytes:
     """The resolved configuration and all that could make another machine's bytes differ."""
     content = {
         "format": 1,
@@ -278,7 +279,12 @@ def serve(pipe: Connection, parent: int) -> None:
 def work(job: Job, send: Callable[[str, Any], None], *, patient: bool = False) -> None:
     """Claim parts and curate them until none is free; if patient, until all are finished, here or elsewhere."""
     cv2.setNumThreads(1)
-    open_scene = lru_cache(maxsize=1)(lambda name: OpenScene(job.source.open(name), job.config, about(job.source, name)))
+
+    def opened(name: str) -> OpenScene:
+        info = about(job.source, name)
+        return OpenScene(job.source.open(name), job.config.of(info.source), info)
+
+    open_scene = lru_cache(maxsize=1)(opened)
     num_pairs = num_kept = 0
     told = time.monotonic()
 
