@@ -158,8 +158,15 @@ REAL: dict[str, Callable[[], CurateConfig]] = {
     "street_view": mimic_street_view,
 }
 PAIRS_3M = {
-    **{"hm3d": 1_462_400, "gibson": 657_700, "matterport": 29_700},
-    **{"demon": 22_300, "scannet": 36_100, "arkitscenes": 81_600, "objectron": 45_900, "co3d": 133_500, "mannequin": 114_900},
+    "hm3d": 1_462_400,
+    "gibson": 657_700,
+    "matterport": 29_700,
+    "demon": 22_300,
+    "scannet": 36_100,
+    "arkitscenes": 81_600,
+    "objectron": 45_900,
+    "co3d": 133_500,
+    "mannequin": 114_900,
     "street_view": 579_310,
 }
 """Pairs of each source in MIMIC-3M. The paper's sums, 2,149,756 synthetic and 1,013,577 real, 434,267 of these without

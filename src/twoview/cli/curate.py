@@ -155,6 +155,10 @@ def _compose_with(crew: "Crew", args: Sequence[str], recipe_name: str, base: "Co
         """Go on without the sources whose folder is not there. They can be added later, with --extend."""
         workers: int = 0
         """Processes; 0: one for each processor."""
+        max_pairs_per_scene: int | None = None
+        """At most this many groups of candidates of a scene are measured, spread evenly over it; each gives one pair or none."""
+        seed: int = 0
+        """Seeds every draw."""
         parts: str = "1/1"
         """Only the share i of n of the parts, i from 1 to n: for array jobs, each with its own i and the same --out."""
         extend: bool = False
@@ -168,9 +172,14 @@ def _compose_with(crew: "Crew", args: Sequence[str], recipe_name: str, base: "Co
     if not given.paths:
         raise ConfigError(f"curate: give the folder that the sources of {recipe_name} lie in")
     _check_numbers(given)
+    most = given.max_pairs_per_scene
+    members = {
+        source: replace(config, seed=given.seed, max_pairs_per_scene=config.max_pairs_per_scene if most is None else most)
+        for source, config in base.members.items()
+    }
     return curate_to(
         given.paths,
-        replace(base, allow_missing=given.allow_missing),
+        replace(base, members=members, allow_missing=given.allow_missing),
         given.out,
         crew=crew,
         share=_share(given.parts),
@@ -280,12 +289,16 @@ def crew_size(workers: int) -> int:
     return num if num > 1 else 0
 
 
-def _advice(summary: "Summary", config: "CurateConfig") -> str:
+def _advice(summary: "Summary", config: "CurateConfig | Composition") -> str:
     """Which reason refused most, and what to try."""
+    from ..curation.composition import Composition
+
     if summary.inputs.get("unreadable") == sum(summary.inputs.values()):
         return "nothing kept: none of the inputs can be read, see the errors above"
     if summary.skipped and len(summary.skipped) == sum(summary.inputs.values()):
         return f"nothing kept: every scene is skipped, as {summary.skipped[0]}"
+    if isinstance(config, Composition):
+        return "nothing kept: see the reasons above, and try the sources one by one, by the recipes mimic_scannet, mimic_co3d, ..."
     closer, apart = _spacing(config, 0.5), _spacing(config, 2)
     follows = hasattr(config.propose, "follow")
     every = "--recipe consecutive" if hasattr(config.propose, "seconds") else ""

@@ -63,30 +63,33 @@ class Composition:
     def source(self, paths: Iterable[Path], list_file: Path | None = None) -> "Sources":
         """The scenes of every source, in folders that hold a folder for each; the folder itself where only one is asked for.
 
-        Raises ConfigError, naming them, for sources whose folder is not there (unless `allow_missing`), and where a folder is not laid
-        out as its dataset is.
+        Raises ConfigError, naming them, for sources whose folder is not there (unless `allow_missing`), and where a folder is not
+        laid out as its dataset is.
         """
         if list_file is not None:
             raise ConfigError(f"--list {list_file}: {self.name} finds its scenes itself: give the folder that its sources lie in")
         paths = list(paths)
         for path in paths:
             if not path.is_dir():
-                raise ConfigError(f"{path}: {'not a folder' if path.exists() else 'no such folder'}: give the one that the sources lie in")
+                why = "not a folder" if path.exists() else "no such folder"
+                raise ConfigError(f"{path}: {why}: give the one that the sources lie in")
         roots = {source: found for source in self.members if (found := _roots(source, paths))}
         if not roots and len(self.members) == 1:
             roots = {next(iter(self.members)): paths}
         missing = [source for source in self.members if source not in roots]
         if missing and (not self.allow_missing or not roots):
-            names = ", ".join(f"{source}/" for source in missing)
-            tip = "" if not roots else " Put them there (links will do), or add --allow-missing to go on with what is there"
-            raise ConfigError(f"{', '.join(map(str, paths))}: {self.name} wants a folder for each of its sources; there is no {names}.{tip}")
-        return Sources({source: self.members[source].source(found, None) for source, found in roots.items()}, tuple(missing))
+            where, names = ", ".join(map(str, paths)), ", ".join(f"{source}/" for source in missing)
+            tip = " Put them there (links will do), or add --allow-missing to go on with what is there" if roots else ""
+            raise ConfigError(f"{where}: {self.name} wants a folder for each of its sources; there is no {names}.{tip}")
+        found = {source: self.members[source].source(folders, None) for source, folders in roots.items()}
+        return Sources(found, tuple(missing))
 
 
 def _roots(source: str, paths: Sequence[Path]) -> list[Path]:
     """The folders of a source, by the names that they usually have."""
     wanted = {source.replace("_", ""), *ALIASES.get(source, ())}
-    return [p for path in paths for p in sorted(path.iterdir()) if p.is_dir() and re.sub(r"[^a-z0-9]", "", p.name.lower()) in wanted]
+    folders = [p for path in paths for p in sorted(path.iterdir()) if p.is_dir()]
+    return [p for p in folders if re.sub(r"[^a-z0-9]", "", p.name.lower()) in wanted]
 
 
 ALIASES = {

@@ -71,11 +71,17 @@ class Job:
     @property
     def num_pairs(self) -> float:
         """About how many pairs are left to measure."""
-        left = self.left
-        return sum(s.num_pairs * (s.stop - s.start) / max(1, s.num_frames) for s in self.plan.slices if s.part in left)
+        left, total = self.left, 0.0
+        for s in self.plan.slices:
+            if s.part in left:
+                most = self.config.of(s.source).max_pairs_per_scene or s.num_candidates
+                total += s.num_pairs * min(1, most / max(1, s.num_candidates)) * (s.stop - s.start) / max(1, s.num_frames)
+        return total
 
 
-def prepare(source: Source, config: CurateConfig | Composition, out: Path, *, share: tuple[int, int] = (1, 1), extend: bool = False) -> Job:
+def prepare(
+    source: Source, config: CurateConfig | Composition, out: Path, *, share: tuple[int, int] = (1, 1), extend: bool = False
+) -> Job:
     """Make or read the plan of OUT, and take the share i of n of its parts.
 
     Raises ConfigError where OUT is of another configuration or other footage, or cannot be written.

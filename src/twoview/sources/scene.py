@@ -133,6 +133,7 @@ class Walk:
         self.path, self.walks, self.source, self.name, self.licence = path, walks, source, name or path.name, licence
         self.camera = Camera(width_px=walks.size_px, height_px=walks.size_px, hfov_deg=walks.hfov_deg)
         self.routes: Routes | None = None
+        self._known_groups: list[Group] = []
         self.info = SceneInfo(
             source=source,
             scene=self.name,
@@ -189,11 +190,19 @@ class Walk:
         assert self.routes is not None
         return self.routes
 
-    def groups(self) -> Iterator[Group]:
+    def groups(self) -> Sequence[Group]:
         """Candidates of each sample: those whose views look less than a field of view apart, from stations that no other pair has.
 
-        A sample without any has one pair, so that the manifest says why.
+        A sample without any has one pair, so that the manifest says why. Once the walks are known they are made once: each part of a
+        scene asks for them.
         """
+        if self.routes is None:
+            return list(self._groups())
+        if not self._known_groups:
+            self._known_groups = list(self._groups())
+        return self._known_groups
+
+    def _groups(self) -> Iterator[Group]:
         around, routes = self.walks.num_headings, self.routes
         for sample in range(self.walks.samples):
             first = sample * self._views_per_sample
