@@ -193,8 +193,8 @@ class Walk:
     def groups(self) -> Sequence[Group]:
         """Candidates of each sample: those whose views look less than a field of view apart, from stations that no other pair has.
 
-        A sample without any has one pair, so that the manifest says why. Once the walks are known they are made once: each part of a
-        scene asks for them.
+        A sample without any has one pair, so that the manifest says why. Once the walks are known they are made once, as each part
+        of a scene asks for them.
         """
         if self.routes is None:
             return list(self._groups())
