@@ -13,7 +13,7 @@ from ..curation.curate import CurateConfig
 from ..curation.opened import OpenScene
 from ..curation.views import depth_png
 from ..errors import UnreadableError
-from ..plan import Slice
+from ..plan import Slice, about
 from ..schema import UNKNOWN, Match, Row, SceneInfo, Source, Verdicts, View
 from ..shards import SCENE_SCHEMA, SceneRow, ShardWriter, schema_of, table_bytes, write_whole
 from .recognise import OwnScene, Seen, Wanted
@@ -92,7 +92,8 @@ class PartWriter:
                         continue
                     of_scene.append(_write(shard, row, own, config, self.measures))
                     progress(row)
-                shard.write_scene(self._scene_row(piece, own, rows, of_scene))
+                uri = about(source, piece.scene).uri if piece.scene in source.names() else ""
+                shard.write_scene(self._scene_row(piece, own, uri, rows, of_scene))
                 outcomes += of_scene
             write_whole(outcomes_path(out, part), table_bytes(outcomes, schema_of(Outcome)))
 
@@ -106,15 +107,17 @@ class PartWriter:
             return _Absent("unreadable", str(error))
         return OwnScene(opened, piece.kind, size_px(self.shared, piece), same=piece.scene in self.same)
 
-    def _scene_row(self, piece: Slice, own: OwnScene | _Absent | None, rows: list[Row], outcomes: list[Outcome]) -> SceneRow:
-        """The line of scenes/: of the user's copy, or as it was where no picture is wanted."""
+    def _scene_row(
+        self, piece: Slice, own: OwnScene | _Absent | None, uri: str, rows: list[Row], outcomes: list[Outcome]
+    ) -> SceneRow:
+        """The line of scenes/: of the user's copy, or as it was where no picture was wanted. uri: where the copy lies, or ''."""
         gone = {outcome.key: outcome.detail for outcome in outcomes if outcome.status == "gone"}
         was = [line for line in self.shared.scenes if line["scene"] == piece.scene]
         was = [line for line in was if line["part"] == self.shared.chunks[piece.part].part] or was
-        info = SceneInfo(source=piece.source, scene=piece.scene, uri="", kind=piece.kind, num_frames=piece.num_frames)
+        info = SceneInfo(source=piece.source, scene=piece.scene, uri=uri, kind=piece.kind, num_frames=piece.num_frames)
         known: dict[str, Any] = asdict(own.scene.info if isinstance(own, OwnScene) else info)
         if own is None and was:
-            known = {name: was[0][name] for name in SCENE_SCHEMA.names}
+            known = {name: was[0][name] for name in SCENE_SCHEMA.names} | ({"uri": uri} if uri else {})
         if gone:
             known["status"] = "partial" if len(gone) < len(outcomes) else "unreadable"
             known["error"] = f"{len(gone):,} of {len(outcomes):,} pairs are gone, the first: {next(iter(gone.values()))}"

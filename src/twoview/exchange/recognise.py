@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from ..curation.opened import OpenScene
 from ..curation.views import Window
@@ -18,13 +19,11 @@ from ..plan import Slice
 from ..schema import Row, View
 from ..sources import Footage
 
-SURE_BITS = 2
-"""Up to here the frame that is shown at the time is taken without a look at its neighbours. Of frames that were compressed again 92
-to 99 in 100 are as near, of the frames next to them a quarter."""
+SURE_BITS, CLEARLY_BITS = 2, 4
+"""Up to the first the frame that is shown at the time is taken without a look at the ones next to it, and above it unless one of
+them is nearer by the second. Of frames that were compressed again 92 to 99 in 100 are within the first, of the next ones a quarter."""
 NEAR_S = 0.25
-"""A frame is looked for so far from its time: other frame rates and containers move it by one or two frames."""
-BITS_PER_S = 20.0
-"""A frame a tenth of a second further off must be two bits nearer."""
+"""Where the frame at its time is another picture, one is looked for so far from it: cutters and containers shift videos."""
 NEAR_FRAMES = 256
 """A photo is looked for among so many before and after its number."""
 MOST_CANDIDATES = 8
@@ -88,7 +87,7 @@ class Wanted:
 class Seen:
     """A frame of the user's as that picture."""
 
-    index: int
+    index: int = -1
     """-1 where there is none."""
     bits: int | None = None
     """In which its hash differs from the manifest's; None where there is no picture."""
@@ -114,26 +113,39 @@ class OwnScene:
 
     def find(self, wanted: Wanted) -> Seen:
         """The frame that is a picture of the manifest: the one that is shown at its time, or has its number, else one near that."""
-        times, num = self.scene.scene.times_s, len(self.scene.scene)
-        by_time = times is not None and wanted.time_s is not None and not self._same
-        if times is not None and wanted.time_s is not None and by_time:
-            away = np.abs(times - wanted.time_s)
-            index = int(away.argmin())
-            frame_s = (times[-1] - times[0]) / max(1, num - 1)
-            if away[index] > NEAR_S or wanted.time_s - times[-1] > 0.75 * frame_s:
-                return Seen(index=-1, why=f"no frame at {wanted.time_s:.2f} s: the copy ends at {times[-1]:.2f} s")
-            near, cost_each = np.flatnonzero(away <= NEAR_S), away * BITS_PER_S
-        else:
-            index, away = wanted.index, np.abs(np.arange(num) - wanted.index)
-            near, cost_each = np.flatnonzero(away <= NEAR_FRAMES), away / (NEAR_FRAMES + 1)
-        first = self._look(index, wanted) if 0 <= index < num else Seen(index=-1, why=f"no frame {index}: the copy has {num}")
-        sure = first.exact or (by_time and (first.bits is None or first.bits <= SURE_BITS))
-        if sure or self._same or self._is_walk:
+        times = self.scene.scene.times_s
+        if times is not None and wanted.time_s is not None and not self._same:
+            return self._find_by_time(times, wanted.time_s, wanted)
+        num = len(self.scene.scene)
+        first = (
+            self._look(wanted.index, wanted)
+            if 0 <= wanted.index < num
+            else Seen(why=f"no frame {wanted.index}: the copy has {num}")
+        )
+        if first.exact or self._same or self._is_walk:
             return first
-        others = [seen for i in near if i != index and (seen := self._look(int(i), wanted)).bits is not None]
-        found = [*([first] if first.bits is not None else []), *others]
-        best = min(found, key=lambda seen: -1.0 if seen.exact else (seen.bits or 0) + cost_each[seen.index], default=first)
-        return best if best.near else first
+        away = np.abs(np.arange(num) - wanted.index)
+        return self._nearest(first, away, away <= NEAR_FRAMES, wanted)
+
+    def _find_by_time(self, times: Float64[np.ndarray, " n"], time_s: float, wanted: Wanted) -> Seen:
+        """In a copy that may have been encoded again, at another rate."""
+        away, frame_s = np.abs(times - time_s), (times[-1] - times[0]) / max(1, len(times) - 1)
+        index = int(away.argmin())
+        if away[index] > NEAR_S or time_s - times[-1] > 0.75 * frame_s:
+            return Seen(why=f"no frame at {time_s:.2f} s: the copy ends at {times[-1]:.2f} s")
+        first = self._look(index, wanted)
+        if first.exact or first.bits is None or first.bits <= SURE_BITS:
+            return first
+        if not first.near:
+            return self._nearest(first, away, away <= NEAR_S, wanted)
+        best = self._nearest(first, away, np.abs(times - times[index]) <= 1.5 * frame_s, wanted)
+        return best if best.exact or (best.bits or 0) <= first.bits - CLEARLY_BITS else first
+
+    def _nearest(self, first: Seen, away: np.ndarray, among: Bool[np.ndarray, " n"], wanted: Wanted) -> Seen:
+        """Of some frames the one that is nearest to a picture, of equals the one least away; the first where none is near."""
+        looked = (self._look(int(i), wanted) for i in np.flatnonzero(among) if i != first.index)
+        near = [seen for seen in (first, *looked) if seen.near]
+        return min(near, key=lambda seen: (not seen.exact, seen.bits, away[seen.index]), default=first)
 
     def _look(self, index: int, wanted: Wanted) -> Seen:
         try:

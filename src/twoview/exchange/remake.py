@@ -100,7 +100,7 @@ def remake(
     own, same = _recognised(manifest, wanted, found, config)
     if not own.inputs:
         return Remade(scenes=tuple(_not_found(scene, num_stored) for scene in wanted))
-    plan = _prepare(manifest, out, [_as_found(piece, own) for piece in slices])
+    plan = _prepare(manifest, out, [_as_found(piece, own, wanted) for piece in slices])
     writer = PartWriter(shared=manifest, same=same, measures=not unmeasured)
     job = Job(out=out, source=own, config=config, plan=plan, parts=tuple(range(plan.num_parts)), write_part=writer)
     total, left = sum(num_stored.values()), job.left
@@ -199,12 +199,12 @@ def _fits(source: Footage, shared: Shared, piece: Slice, config: CurateConfig, p
     return any(scene.find(Wanted.of(row, "a")).near for row in probes)
 
 
-def _as_found(piece: Slice, own: Footage) -> Slice:
-    """A line of the plan with the fingerprint of the user's own copy: it is what the dataset is made from."""
-    if piece.scene not in own.inputs:
-        return piece
-    fingerprint, size_bytes = own.fingerprint(piece.scene)
-    return replace(piece, fingerprint=fingerprint, size_bytes=size_bytes, kind=own.inputs[piece.scene].kind)
+def _as_found(piece: Slice, own: Footage, wanted: Iterable[str]) -> Slice:
+    """A line of the plan as of the user's own copy: it is what the dataset is made from."""
+    if piece.scene in own.inputs:
+        fingerprint, size_bytes = own.fingerprint(piece.scene)
+        return replace(piece, fingerprint=fingerprint, size_bytes=size_bytes, kind=own.inputs[piece.scene].kind)
+    return replace(piece, fingerprint="", error="not found in the footage") if piece.scene in wanted else piece
 
 
 def _prepare(shared: Shared, out: Path, slices: list[Slice]) -> Plan:

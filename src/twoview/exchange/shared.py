@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -204,7 +204,7 @@ def config_of(shared: Shared) -> tuple[CurateConfig, str]:
     if known["crop"] not in get_args(PairCrop):
         raise ConfigError(f"{where}: the crop {known['crop']!r} is not one of this version of twoview")
     try:
-        config = CurateConfig(source=source, crop=known["crop"], size=int(known["size"]), seed=int(known.get("seed", 0)))
+        config = CurateConfig(source=cast(Any, source), crop=known["crop"], size=int(known["size"]), seed=int(known.get("seed", 0)))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from None
     return (config if why else replace(config, estimator=estimator)), why
