@@ -105,7 +105,7 @@ class PartWriter:
             opened = open_scene(piece.scene)
         except UnreadableError as error:
             return _Absent("unreadable", str(error))
-        return OwnScene(opened, piece.kind, size_px(self.shared, piece), same=piece.scene in self.same)
+        return OwnScene(opened, size_px(self.shared, piece), same=piece.scene in self.same)
 
     def _scene_row(
         self, piece: Slice, own: OwnScene | _Absent | None, uri: str, rows: list[Row], outcomes: list[Outcome]

@@ -21,7 +21,8 @@ from ..sources import Footage
 
 SURE_BITS, CLEARLY_BITS = 2, 4
 """Up to the first the frame that is shown at the time is taken without a look at the ones next to it, and above it unless one of
-them is nearer by the second. Of frames that were compressed again 92 to 99 in 100 are within the first, of the next ones a quarter."""
+them is nearer by the second. Of frames that were compressed again at least 92 in 100 are within the first, of the next ones a
+quarter."""
 NEAR_S = 0.25
 """Where the frame at its time is another picture, one is looked for so far from it: cutters and containers shift videos."""
 NEAR_FRAMES = 256
@@ -104,11 +105,11 @@ class Seen:
 class OwnScene:
     """A scene of the manifest, in the user's own footage."""
 
-    def __init__(self, scene: OpenScene, kind: str, size_px: tuple[int, int] | None, *, same: bool) -> None:
+    def __init__(self, scene: OpenScene, size_px: tuple[int, int] | None, *, same: bool) -> None:
         """size_px: width and height of the frames that the manifest speaks of, where they are known; same: its bytes are those that
         the manifest was made from."""
         self.scene, self._size_px, self._same = scene, size_px, same
-        self._is_walk = kind == "scene"  # another frame of it is another walk
+        self._is_walk = scene.info.kind == "scene"  # another frame of it is another walk
         self._known: dict[tuple[int, Window | None], tuple[str, str, float]] = {}
 
     def find(self, wanted: Wanted) -> Seen:

@@ -195,7 +195,7 @@ def _fits(source: Footage, shared: Shared, piece: Slice, config: CurateConfig, p
         opened = OpenScene(source.open(piece.scene), config, about(source, piece.scene))
     except UnreadableError:
         return False
-    scene = OwnScene(opened, piece.kind, size_px(shared, piece), same=False)
+    scene = OwnScene(opened, size_px(shared, piece), same=False)
     return any(scene.find(Wanted.of(row, "a")).near for row in probes)
 
 

@@ -74,25 +74,11 @@ def read_shared(path: Path | str) -> Shared:
     """
     folder, selection = (Path(path), None) if Path(path).is_file() else split_name(path)
     if folder.is_file():
-        file = folder
-        folder = next((place for place in file.resolve().parents[:2] if (place / "config.json").is_file()), None) or _lacks(
-            f"{file}: no config.json beside it or a folder above: it says how the pictures were cut"
-        )
-        num = len(table_of(file, None))
-        chunks = [Chunk(path=file, start=at, stop=min(at + CHUNK_PAIRS, num)) for at in range(0, num, CHUNK_PAIRS)]
-    elif folder.is_dir():
-        recorded_parts = finished_parts(folder) or _lacks(f"{folder}: no manifest there (manifest/part-000000.parquet and so on)")
-        named = None if selection is None else (folder, selection)
-        chunks = [Chunk(path=part_paths(folder, part)[2], part=part) for part in recorded_parts]
-        chunks = [chunk for chunk in chunks if len(table_of(chunk.path, named)) or named is None]
+        chunks, folder = _chunks_of_file(folder), _folder_of(folder)
     else:
-        raise ConfigError(f"{folder}: no such file or folder")
+        chunks = _chunks_of_folder(folder, selection)
     if not chunks:
         raise ConfigError(f"{path}: no pairs in it")
-    if selection is not None:
-        wanted, there = len(selection_keys(folder, selection)), sum(len(table_of(c.path, (folder, selection))) for c in chunks)
-        if wanted != there:
-            raise ConfigError(f"{path}: {wanted - there:,} of its {wanted:,} pairs are not in the manifest there")
     files = dict.fromkeys(chunk.path for chunk in chunks)
     _check_keys(files)
     digest = hashlib.sha256()
@@ -112,8 +98,32 @@ def read_shared(path: Path | str) -> Shared:
     )
 
 
-def _lacks(words: str) -> Any:
-    raise ConfigError(words)
+def _chunks_of_file(file: Path) -> list[Chunk]:
+    num = len(table_of(file, None))
+    return [Chunk(path=file, start=at, stop=min(at + CHUNK_PAIRS, num)) for at in range(0, num, CHUNK_PAIRS)]
+
+
+def _folder_of(file: Path) -> Path:
+    for folder in file.resolve().parents[:2]:
+        if (folder / "config.json").is_file():
+            return folder
+    raise ConfigError(f"{file}: no config.json beside it or a folder above: it says how the pictures were cut")
+
+
+def _chunks_of_folder(folder: Path, selection: str | None) -> list[Chunk]:
+    """Its parts; of a selection those that hold some of it."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such file or folder")
+    parts = finished_parts(folder)
+    if not parts:
+        raise ConfigError(f"{folder}: no manifest there (manifest/part-000000.parquet and so on)")
+    chunks = [Chunk(path=part_paths(folder, part)[2], part=part) for part in parts]
+    if selection is None:
+        return chunks
+    num = [len(table_of(chunk.path, (folder, selection))) for chunk in chunks]
+    if lacking := len(selection_keys(folder, selection)) - sum(num):
+        raise ConfigError(f"{folder}@{selection}: {lacking:,} of its {sum(num) + lacking:,} pairs are not in the manifest there")
+    return [chunk for chunk, n in zip(chunks, num, strict=True) if n]
 
 
 def _recorded(path: Path) -> dict[str, Any]:
