@@ -141,7 +141,7 @@ def test_walks_are_walked_again(recipe: str, flat: Path, tmp_path: Path) -> None
 
 
 def test_walks_by_another_renderer(flat: Path, tmp_path: Path) -> None:
-    """The same views, but for a rounding; the manifest alone says which, without a plan. Rays are to be had everywhere."""
+    """The same views; the manifest alone says which, without a plan. Rays are to be had everywhere."""
     flags = ("--recipe", "multiview_habitat", "--source.samples", "16", "--seed", "5", "--size", "96", "--overlap", "0.3:1")
     assert curate([flat], tmp_path / "pairs", flags=flags) == 0
     shared_ = share(tmp_path / "pairs", tmp_path / "shared")
@@ -150,9 +150,9 @@ def test_walks_by_another_renderer(flat: Path, tmp_path: Path) -> None:
     done = remake(shared_, [flat], tmp_path / "out")
     assert done.num_gone == 0
     for old, new in zip(twoview.open(tmp_path / "pairs"), twoview.open(tmp_path / "out"), strict=True):
-        assert np.abs(old.a.astype(int) - new.a).mean() < 3
+        assert np.abs(old.a.astype(int) - new.a).mean() < 8  # without anti-aliasing; another view would be 40 off
         assert old.row.pose_b == new.row.pose_b
-        assert (np.abs(old.depth_b_m - new.depth_b_m) > 0.01).mean() < 0.01
+        assert (np.abs(old.depth_b_m - new.depth_b_m) > 0.02).mean() < 0.05
 
 
 def write_rgbd(folder: Path) -> Path:
