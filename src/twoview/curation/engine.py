@@ -61,8 +61,8 @@ class Job:
     plan: Plan
     parts: tuple[int, ...]
     """Numbers of the parts that are this command's to finish."""
-    write_part: Callable[..., None] = curate_part
-    """What a part is made by, called as `curate_part` is; it is sent to the workers."""
+    write_part: Callable[..., None] | None = None
+    """What makes a part in place of `curate_part`, called as that is; it is sent to the workers."""
 
     @property
     def left(self) -> set[int]:
@@ -313,7 +313,7 @@ def work(job: Job, send: Callable[[str, Any], None], *, patient: bool = False) -
         part, lock = claim
         with lock:
             send("part", part)
-            job.write_part(job.out, job.plan.part(part), open_scene, job.source, job.config, progress)
+            (job.write_part or curate_part)(job.out, job.plan.part(part), open_scene, job.source, job.config, progress)
         last = part
         progress(None)
 
