@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection
@@ -31,7 +31,7 @@ import pyarrow as pa
 from .. import __version__
 from ..errors import BrokenDatasetError, ConfigError, TwoviewError
 from ..plan import Plan, about, check_same, make_plan, read_plan, write_plan
-from ..schema import Pair, Source
+from ..schema import Pair, Row, Source
 from ..shards import explained, finished_parts, is_finished, write_whole
 from .composition import Composition
 from .crew import Crew, Worker
@@ -62,6 +62,8 @@ class Job:
     plan: Plan
     parts: tuple[int, ...]
     """Numbers of the parts that are this command's to finish."""
+    write_part: Callable[..., None] | None = None
+    """What makes a part in place of `curate_part`, called as that is; it is sent to the workers."""
 
     @property
     def left(self) -> set[int]:
@@ -86,17 +88,12 @@ def prepare(
 
     Raises ConfigError where OUT is of another configuration or other footage, or cannot be written.
     """
-    try:
-        with explained(out):
-            if out.is_dir() and _is_foreign(out):
-                raise ConfigError(f"{out} is not empty and not a dataset of twoview: give an --out that is new or empty")
-            for folder in _FOLDERS:
-                (out / folder).mkdir(parents=True, exist_ok=True)
-            plan = _planned(source, config, out, extend)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise ConfigError(f"--out {out}: cannot be written ({error.strerror}): give a folder of your own") from None
-        raise
+    with writable(out):
+        if out.is_dir() and _is_foreign(out):
+            raise ConfigError(f"{out} is not empty and not a dataset of twoview: give an --out that is new or empty")
+        for folder in _FOLDERS:
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        plan = _planned(source, config, out, extend)
     i, n = share
     return Job(
         out=out,
@@ -105,6 +102,18 @@ def prepare(
         plan=plan,
         parts=tuple(range(plan.num_parts * (i - 1) // n, plan.num_parts * i // n)),
     )
+
+
+@contextlib.contextmanager
+def writable(out: Path) -> Iterator[None]:
+    """Where OUT cannot be written ConfigError, where the disk is full TryLaterError."""
+    try:
+        with explained(out):
+            yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise ConfigError(f"--out {out}: cannot be written ({error.strerror}): give a folder of your own") from None
+        raise
 
 
 def _is_foreign(folder: Path) -> bool:
@@ -294,7 +303,7 @@ def work(job: Job, send: Callable[[str, Any], None], *, patient: bool = False) -
     num_pairs = num_kept = 0
     told = time.monotonic()
 
-    def progress(pair: Pair | None) -> None:
+    def progress(pair: Pair | Row | None) -> None:
         nonlocal num_pairs, num_kept, told
         if pair is not None:
             num_pairs, num_kept = num_pairs + 1, num_kept + pair.kept
@@ -316,7 +325,7 @@ def work(job: Job, send: Callable[[str, Any], None], *, patient: bool = False) -
         part, lock = claim
         with lock:
             send("part", part)
-            curate_part(job.out, job.plan.part(part), open_scene, job.source, job.config, progress)
+            (job.write_part or curate_part)(job.out, job.plan.part(part), open_scene, job.source, job.config, progress)
         last = part
         progress(None)
 
