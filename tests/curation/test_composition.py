@@ -1,6 +1,7 @@
 """Several sources as one dataset: the pairs are those of each source's own recipe, and quotas choose among them."""
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,24 @@ def test_three_million(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "1 of 2 scenes are held out" in said.err
     assert "Cantwell" not in read_scenes(out)["scene"].to_pylist()
     assert len(twoview.open(out, selection="mimic_3m")) == sum(bool(r["kept"]) for r in rows(out))
+
+
+def test_a_source_of_a_composition_is_made_again_from_the_manifest(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One source at a time, as each is read its own way."""
+    out, mine = tmp_path / "all", sources / "MannequinChallenge"
+    assert curate_to([sources], three(), out) == 0
+    chosen = read_manifest(out).to_pylist()
+    shutil.rmtree(out / "shards")
+    assert main(["import", str(out), "--from", "manifest", "--footage", str(mine), "--out", str(tmp_path / "again")]) == 2
+    assert "are of 3 sources (mannequin, objectron, street_view)" in capsys.readouterr().err
+    assert main(["select", str(out), "--name", "mannequin", "--where", "source = 'mannequin'"]) == 0
+    command = ["import", f"{out}@mannequin", "--from", "manifest", "--footage", str(mine), "--out", str(tmp_path / "again")]
+    assert main(command) == 0
+    again = {r["pair_id"]: r["sha256_a"] for r in rows(tmp_path / "again") if r["kept"]}
+    assert again == {r["pair_id"]: r["sha256_a"] for r in chosen if r["kept"] and r["source"] == "mannequin"}
+    assert again
 
 
 def test_the_held_out_scenes_are_walked_by_their_own_recipe_only(sources: Path, tmp_path: Path) -> None:

@@ -86,16 +86,35 @@ def read_shared(path: Path | str) -> Shared:
         digest.update(file.read_bytes())
     if selection is not None:
         digest.update("\n".join(selection_keys(folder, selection).to_pylist()).encode())
+    selected = None if selection is None else (folder, selection)
     return Shared(
         path=Path(path),
         folder=folder,
         selection=selection,
         chunks=tuple(chunks),
-        recorded=_recorded(folder / "config.json"),
+        recorded=_of_one_source(
+            _recorded(folder / "config.json"), path, chunks, None if selection is None else (folder, selection)
+        ),
         plan=read_plan(folder),
         scenes=tuple(read_scenes(folder, [p for p in finished_parts(folder) if part_paths(folder, p)[1].exists()]).to_pylist()),
         sha256=digest.hexdigest(),
     )
+
+
+def _of_one_source(
+    known: dict[str, Any], path: Path | str, chunks: list[Chunk], selected: tuple[Path, str] | None
+) -> dict[str, Any]:
+    """What the pairs were made by: of a composition the part of their source. Raises ConfigError for pairs of several."""
+    if "members" not in known:
+        return known
+    sources = sorted({source for chunk in chunks for source in table_of(chunk.path, selected)["source"].unique().to_pylist()})
+    if len(sources) != 1 or sources[0] not in known["members"]:
+        one = sources[0]
+        raise ConfigError(
+            f"{path}: its pairs are of {len(sources)} sources ({', '.join(sources)}), each read its own way: give one at a time, "
+            f"chosen by twoview select DIR --name {one} --where \"source = '{one}'\", as DIR@{one}"
+        )
+    return known["members"][sources[0]]
 
 
 def _chunks_of_file(file: Path) -> list[Chunk]:
@@ -137,7 +156,9 @@ def _recorded(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: its pairs were imported ({known['import']}), not cut from footage: import them again from there"
         )
-    if not isinstance(known, dict) or not {"source", "estimator", "crop", "size"} <= set(known):
+    if not isinstance(known, dict) or not (
+        isinstance(known.get("members"), dict) or {"source", "estimator", "crop", "size"} <= set(known)
+    ):
         raise ConfigError(f"{path}: not the config.json of a dataset")
     return known
 
