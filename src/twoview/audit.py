@@ -36,6 +36,7 @@ class Summary:
     num_pairs: int = 0
     num_kept: int = 0
     num_stored: int = 0
+    kept_by_source: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     """Refused pairs by reason, most frequent first; a pair may have several."""
     overlaps: tuple[int, ...] = ()
@@ -45,7 +46,9 @@ class Summary:
     inputs: dict[str, int] = field(default_factory=dict)
     """Scenes by status."""
     errors: tuple[tuple[str, str], ...] = ()
-    """Status and error of every scene that is not ok."""
+    """Status and error of every scene that is neither ok nor skipped."""
+    skipped: tuple[str, ...] = ()
+    """Why each scene that its dataset's rule leaves out is left out: no errors."""
 
 
 def dataset_plan(out: Path) -> Plan:
@@ -60,13 +63,13 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
     """Counts over the finished parts, or over those of `parts`; what is kept, as a selection of the whole says."""
     wanted = tuple(range(plan.num_parts)) if parts is None else parts
     finished = sorted(set(finished_parts(out)) & set(wanted))
-    columns = ["kept", "stored", "reasons", "overlap"]
+    columns = ["source", "kept", "stored", "reasons", "overlap"]
     rows = read_manifest(out, finished, columns) if selection is None else all_rows(out, selection, columns)
     scenes = read_scenes(out, finished)
     reasons = Counter(r for refused in rows["reasons"].to_pylist() for r in refused)
     overlap, kept = rows["overlap"].to_numpy(), rows["kept"].to_numpy()  # NaN where unmeasured
     status: dict[str, tuple[str, str]] = {}
-    rank = ("ok", "partial", "unreadable")
+    rank = ("ok", "skipped", "partial", "unreadable")
     for name, state, error in zip(*(scenes[c].to_pylist() for c in ("scene", "status", "error")), strict=True):
         if name not in status or rank.index(state) > rank.index(status[name][0]):
             status[name] = (state, error)
@@ -76,11 +79,13 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
         num_pairs=len(rows),
         num_kept=int(np.count_nonzero(kept)),
         num_stored=int(np.count_nonzero(rows["stored"])),
+        kept_by_source=dict(Counter(s for s, taken in zip(rows["source"].to_pylist(), kept, strict=True) if taken)),
         reasons=dict(reasons.most_common()),
         overlaps=_histogram(overlap),
         kept_overlaps=_histogram(overlap[kept]),
         inputs=dict(Counter(state for state, _ in status.values())),
-        errors=tuple(s for s in status.values() if s[0] != "ok"),
+        errors=tuple(s for s in status.values() if s[0] not in ("ok", "skipped")),
+        skipped=tuple(why for state, why in status.values() if state == "skipped"),
     )
 
 

@@ -67,8 +67,9 @@ class SceneInfo:
     kind: str
     """video or images, or what a user's own source calls itself"""
     status: str = "ok"
-    """ok, partial (some frames cannot be read) or unreadable"""
+    """ok, partial (some frames cannot be read), unreadable, or skipped (by a rule of its dataset, see sources/skipped.py)"""
     error: str = ""
+    """What is wrong, or why it is skipped."""
     codec: str | None = None
     fps: float | None = None
     width_px: int | None = None

@@ -95,6 +95,25 @@ def test_consecutive(step: int, double: bool, expected: list) -> None:
     assert pairs(Consecutive(step=step, double=double), Timed(np.arange(7.0), 7)) == expected
 
 
+@pytest.mark.parametrize(
+    ("num", "expected"),
+    [
+        (31, [((0, 5),), ((10, 15),), ((20, 25),)]),  # frame 30 has no partner
+        (36, [((0, 5),), ((10, 15),), ((20, 25),), ((30, 35),)]),
+        (16, [((0, 5),), ((10, 15),)]),
+        (15, [((0, 5),)]),
+        (5, []),
+    ],
+)
+def test_consecutive_that_begin_at_every_second(num: int, expected: list) -> None:
+    """The published sampling of CO3D: frames i and i + 5, then i goes on by 10."""
+    assert pairs(Consecutive(step=5, every=2), Timed(None, num)) == expected
+
+
+def test_every_third_begins_with_the_step_doubled() -> None:
+    assert pairs(Consecutive(every=3, double=True), Timed(None, 8)) == [((0, 1), (0, 2)), ((3, 4), (3, 5)), ((6, 7),)]
+
+
 def test_best_of_window_is_the_published_sampling() -> None:
     """60 frames, a among the first 10, b among frames 49 to 58; windows do not overlap, the rest is left."""
     groups = pairs(BestOfWindow(), Timed(None, 179))
@@ -156,6 +175,8 @@ def test_an_interval_must_be_positive(seconds: float) -> None:
 def test_a_step_must_be_positive() -> None:
     with pytest.raises(ConfigError, match=r"--propose\.step is 0"):
         Consecutive(step=0)
+    with pytest.raises(ConfigError, match=r"--propose\.every is -1: give a whole number from 1"):
+        Consecutive(every=-1)
 
 
 def test_they_are_proposers() -> None:

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from footage_made import SHARED, write_video
 from twoview.errors import UnreadableError
-from twoview.sources.images import Photos, natural_key, read_image
+from twoview.sources.images import Photos, decode_image, natural_key, read_image
 
 
 def corners(height: int = 48, width: int = 64) -> np.ndarray:
@@ -135,6 +135,14 @@ def test_cmyk(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.bmp", "a.tif"])
 def test_one_pixel(name: str, tmp_path: Path) -> None:
     assert_close(saved(tmp_path / name, np.full((1, 1, 3), 90, np.uint8)), np.full((1, 1, 3), 90), 2)
+
+
+def test_a_picture_from_its_bytes(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png", corners())
+    np.testing.assert_array_equal(decode_image(path.read_bytes(), "a.tar: a.png"), corners())
+    for data, words in ((b"", "not a byte"), (path.read_bytes()[:-9], "cut short"), (b"words", "not a picture")):
+        with pytest.raises(UnreadableError, match=rf"^a.tar: a.png: .*{words}"):
+            decode_image(data, "a.tar: a.png")
 
 
 def test_what_is_inside_counts_not_the_name(tmp_path: Path) -> None:

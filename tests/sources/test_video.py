@@ -278,6 +278,13 @@ def test_turned_counter_clockwise(name: str, degrees: int, top_left: str, tmp_pa
     assert np.abs(Video(path)[0].image[8, 8].astype(int) - colours[top_left]).max() < 6
 
 
+def test_who_knows_better_than_the_file_turns_it_otherwise(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mov", [corners()] * 3, setup=lambda stream: stream.set_display_rotation(90))
+    as_stored = Video(path, upright=lambda image: image)
+    assert np.abs(as_stored[1].image.astype(int) - corners()).mean() < 6
+    assert as_stored[1].image.shape != Video(path)[1].image.shape
+
+
 def test_wide_pixels_of_a_turned_video_grow_along_its_height(tmp_path: Path) -> None:
     def setup(stream: Any) -> None:
         stream.set_display_rotation(90)

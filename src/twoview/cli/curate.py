@@ -13,6 +13,7 @@ from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, parse, print_su
 
 if TYPE_CHECKING:
     from ..audit import Summary
+    from ..curation.composition import Composition
     from ..curation.crew import Crew
     from ..curation.curate import CurateConfig
     from ..curation.engine import Job, Progress
@@ -38,6 +39,8 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
 
     recipe_name = _value_of(args, "--recipe") or "paper"
     base = curate_recipe(recipe_name)
+    if not isinstance(base, CurateConfig):
+        return _compose_with(crew, args, recipe_name, base)
     known_moving = getattr(base.estimator, "moving", None)
 
     @dataclass(frozen=True, kw_only=True)
@@ -102,10 +105,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
     given = parse(Curate, args, "curate")
     if not given.paths and given.list is None:
         raise ConfigError("curate: give a video or a folder, or --list FILE")
-    if given.workers < 0:
-        raise ConfigError(f"--workers is {given.workers}: give a number from 1, or 0 for one for each processor")
-    if given.limit is not None and given.limit < 1:
-        raise ConfigError(f"--limit is {given.limit}: give a number from 1")
+    _check_numbers(given)
     config: CurateConfig = replace(
         base,
         source=getattr(given, "source", base.source),
@@ -133,9 +133,72 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
     )
 
 
+def _compose_with(crew: "Crew", args: Sequence[str], recipe_name: str, base: "Composition") -> int:
+    """Curate several sources, each by its own recipe; then choose by the quotas."""
+    import tyro
+
+    @dataclass(frozen=True, kw_only=True)
+    class Compose:
+        """Mine the pairs of several sources into one dataset, each source by its own recipe, and choose as many of each as wanted.
+
+        The choice is OUT@NAME, where NAME is the recipe's. Run the same command again to go on after an interrupt, or in several
+        places at once to share the work. For other settings make a recipe of your own (docs/extend.md).
+        """
+
+        paths: tyro.conf.Positional[tuple[Path, ...]]
+        """The folder that holds a folder for each source, named as it is: scannet, co3d, hm3d, ... Links will do."""
+        out: Path
+        """The dataset's folder: new, or of an earlier run of the same command."""
+        recipe: str = recipe_name
+        """Which sources, and how many pairs of each."""
+        allow_missing: bool = False
+        """Go on without the sources whose folder is not there. They can be added later, with --extend."""
+        workers: int = 0
+        """Processes; 0: one for each processor."""
+        max_pairs_per_scene: int | None = None
+        """At most this many groups of candidates of a scene are measured, spread evenly over it; each gives one pair or none."""
+        seed: int = 0
+        """Seeds every draw."""
+        parts: str = "1/1"
+        """Only the share i of n of the parts, i from 1 to n: for array jobs, each with its own i and the same --out."""
+        extend: bool = False
+        """Curate what OUT was planned without, as new parts."""
+        limit: int | None = None
+        """Only the first N scenes of each source."""
+        dry_run: bool = False
+        """Say what would be done and stop."""
+
+    given = parse(Compose, args, "curate")
+    if not given.paths:
+        raise ConfigError(f"curate: give the folder that the sources of {recipe_name} lie in")
+    _check_numbers(given)
+    most = given.max_pairs_per_scene
+    members = {
+        source: replace(config, seed=given.seed, max_pairs_per_scene=config.max_pairs_per_scene if most is None else most)
+        for source, config in base.members.items()
+    }
+    return curate_to(
+        given.paths,
+        replace(base, members=members, allow_missing=given.allow_missing),
+        given.out,
+        crew=crew,
+        share=_share(given.parts),
+        extend=given.extend,
+        limit=given.limit,
+        dry_run=given.dry_run,
+    )
+
+
+def _check_numbers(given: Any) -> None:
+    if given.workers < 0:
+        raise ConfigError(f"--workers is {given.workers}: give a number from 1, or 0 for one for each processor")
+    if given.limit is not None and given.limit < 1:
+        raise ConfigError(f"--limit is {given.limit}: give a number from 1")
+
+
 def curate_to(
     paths: Iterable[Path],
-    config: "CurateConfig",
+    config: "CurateConfig | Composition",
     out: Path,
     *,
     list_file: Path | None = None,
@@ -161,6 +224,8 @@ def curate_to(
         raise ConfigError(f"no videos or pictures found ({ignored} other files; 3D scenes want --recipe walk)")
     if repeated := getattr(footage, "num_repeated", 0):
         print(f"twoview: {repeated} inputs were given twice, and are read once", file=sys.stderr)
+    if remark := getattr(footage, "remark", ""):
+        print(f"twoview: {remark}", file=sys.stderr)
     if dry_run:
         plan = make_plan(footage, config.propose, config.sha256, config.size)
         scenes = {s.scene: s for s in plan.slices}.values()
@@ -188,10 +253,34 @@ def curate_to(
     summary = summarise(out, job.plan, job.parts)
     print_summary(summary, out)
     print(f"in {time.monotonic() - started:.1f} s")
+    if hasattr(config, "quota") and summary.num_finished == job.plan.num_parts:
+        _choose(out, config, summary)  # pyright: ignore[reportArgumentType]
     if not summary.num_kept and share == (1, 1):  # a share of an array job may well keep nothing
         print(_advice(summary, config), file=sys.stderr)
         return SOME_UNREADABLE if summary.errors else NOTHING_KEPT
     return SOME_UNREADABLE if summary.errors else DONE
+
+
+def _choose(out: Path, config: "Composition", summary: "Summary") -> None:
+    """Select by the quotas of a composition, and print a line for each source: wanted, found, taken."""
+    from ..selections import SelectConfig, select, write_selection
+
+    choice = SelectConfig(quota=config.quota)
+    selected = select(out, choice)
+    print(f"wanted: {config.claimed}")
+    print(f"{'source':14}{'wanted':>12}{'found':>12}{'taken':>12}")
+    for source, wanted in config.quota.items():
+        taken = selected.by_source.get(source, 0)
+        short = f"   {selected.short[source]:,} short" if selected.short.get(source) else ""
+        print(f"{source:14}{wanted:12,}{summary.kept_by_source.get(source, 0):12,}{taken:12,}{short}")
+    if not len(selected.keys):
+        return
+    try:
+        write_selection(out, config.name, selected, choice, None)
+    except ConfigError:  # the dataset was extended since
+        print(f"{out}@{config.name} is of before, and stays: choose anew with twoview select {out} --quota FILE --name NAME")
+        return
+    print(f"{len(selected.keys):,} of {sum(config.quota.values()):,} pairs: {out}@{config.name}")
 
 
 def crew_size(workers: int) -> int:
@@ -200,10 +289,16 @@ def crew_size(workers: int) -> int:
     return num if num > 1 else 0
 
 
-def _advice(summary: "Summary", config: "CurateConfig") -> str:
+def _advice(summary: "Summary", config: "CurateConfig | Composition") -> str:
     """Which reason refused most, and what to try."""
+    from ..curation.composition import Composition
+
     if summary.inputs.get("unreadable") == sum(summary.inputs.values()):
         return "nothing kept: none of the inputs can be read, see the errors above"
+    if summary.skipped and len(summary.skipped) == sum(summary.inputs.values()):
+        return f"nothing kept: every scene is skipped, as {summary.skipped[0]}"
+    if isinstance(config, Composition):
+        return "nothing kept: see the reasons above, and try the sources one by one, by the recipes mimic_scannet, mimic_co3d, ..."
     closer, apart = _spacing(config, 0.5), _spacing(config, 2)
     follows = hasattr(config.propose, "follow")
     every = "--recipe consecutive" if hasattr(config.propose, "seconds") else ""

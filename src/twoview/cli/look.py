@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def measure(args: Sequence[str]) -> int:
     import tyro
 
+    from ..curation.curate import CurateConfig
     from ..curation.measure import as_row_dict, drawing, measure, stored_picture
     from ..curation.views import Crop
     from ..recipes import curate_recipe
@@ -42,6 +43,10 @@ def measure(args: Sequence[str]) -> int:
 
     given = parse(Measure, args, "measure")
     recipe = curate_recipe(given.estimator)
+    if not isinstance(recipe, CurateConfig):
+        raise ConfigError(
+            f"--estimator {given.estimator}: that is several sources, each measured its own way: give paper, covisibility"
+        )
     recipe = replace(recipe, crop=given.crop or recipe.crop, size=recipe.size if given.size is None else given.size)
     estimator, crop, size = recipe.estimator, cast(Crop, recipe.crop), recipe.size
     if given.pairs is not None:

@@ -53,6 +53,9 @@ def print_summary(summary: "Summary", out: Path | str) -> None:
         print(f"  {summary.num_stored - summary.num_kept:,} more stored for a looser choice later")
     for reason, num in summary.reasons.items():
         print(f"  {num:8,} {reason}")
+    if summary.skipped:
+        num = len(summary.skipped)
+        print(f"skipped by a rule of the dataset: {num:,} of {scenes}, each in scenes/ there, as {summary.skipped[0]}")
     shown = 20
     for status, error in summary.errors[:shown]:
         print(f"{status}: {error}")

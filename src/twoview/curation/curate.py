@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from .propose import EverySeconds, Look, groups_of
 from .verdicts import Band, band_text, judge, verdicts_of
 from .views import PairCrop, depth_png, geometry_columns
 from .windows import covisible_windows
+
+if TYPE_CHECKING:
+    from .composition import Composition
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +88,10 @@ class CurateConfig:
         """Plain values; each object with the name of its class."""
         return _plain(self)
 
+    def of(self, source: str) -> "CurateConfig":
+        """How the pairs of a source are made: all alike. See composition.Composition for others."""
+        return self
+
     @property
     def sha256(self) -> str:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
@@ -113,7 +120,7 @@ def curate_part(
     slices: list[Slice],
     open_scene: Callable[[str], OpenScene],
     source: Source,
-    config: CurateConfig,
+    config: "CurateConfig | Composition",
     progress: Callable[[Pair], None] = lambda pair: None,
 ) -> None:
     """Measure the pairs of one part and write it whole. The caller holds the part's lock.
@@ -122,12 +129,12 @@ def curate_part(
     """
     with ShardWriter(out, slices[0].part) as shard:
         for piece in slices:
-            counts = [0, 0, 0]
+            counts, own = [0, 0, 0], config.of(piece.source)
             info = replace(about(source, piece.scene), status="unreadable", error=piece.error)
             try:
                 scene = open_scene(piece.scene)
-                for pair in pairs_of(scene, piece, config):
-                    row = row_of(pair, scene, config)
+                for pair in pairs_of(scene, piece, own):
+                    row = row_of(pair, scene, own)
                     if pair.store and pair.a and pair.b and pair.match:
                         shard.write_sample(
                             row, pair.a.jpeg, pair.b.jpeg, *_arrays(pair.match), depth_png(pair.a), depth_png(pair.b)

@@ -16,7 +16,7 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection
@@ -31,8 +31,9 @@ import pyarrow as pa
 from .. import __version__
 from ..errors import BrokenDatasetError, ConfigError, TwoviewError
 from ..plan import Plan, about, check_same, make_plan, read_plan, write_plan
-from ..schema import Pair, Source
+from ..schema import Pair, Row, Source
 from ..shards import explained, finished_parts, is_finished, write_whole
+from .composition import Composition
 from .crew import Crew, Worker
 from .curate import CurateConfig, OpenScene, curate_part
 from .locks import Lock, holder
@@ -57,10 +58,12 @@ class Job:
 
     out: Path
     source: Source
-    config: CurateConfig
+    config: CurateConfig | Composition
     plan: Plan
     parts: tuple[int, ...]
     """Numbers of the parts that are this command's to finish."""
+    write_part: Callable[..., None] | None = None
+    """What makes a part in place of `curate_part`, called as that is; it is sent to the workers."""
 
     @property
     def left(self) -> set[int]:
@@ -70,26 +73,27 @@ class Job:
     @property
     def num_pairs(self) -> float:
         """About how many pairs are left to measure."""
-        left = self.left
-        return sum(s.num_pairs * (s.stop - s.start) / max(1, s.num_frames) for s in self.plan.slices if s.part in left)
+        left, total = self.left, 0.0
+        for s in self.plan.slices:
+            if s.part in left:
+                most = self.config.of(s.source).max_pairs_per_scene or s.num_candidates
+                total += s.num_pairs * min(1, most / max(1, s.num_candidates)) * (s.stop - s.start) / max(1, s.num_frames)
+        return total
 
 
-def prepare(source: Source, config: CurateConfig, out: Path, *, share: tuple[int, int] = (1, 1), extend: bool = False) -> Job:
+def prepare(
+    source: Source, config: CurateConfig | Composition, out: Path, *, share: tuple[int, int] = (1, 1), extend: bool = False
+) -> Job:
     """Make or read the plan of OUT, and take the share i of n of its parts.
 
     Raises ConfigError where OUT is of another configuration or other footage, or cannot be written.
     """
-    try:
-        with explained(out):
-            if out.is_dir() and _is_foreign(out):
-                raise ConfigError(f"{out} is not empty and not a dataset of twoview: give an --out that is new or empty")
-            for folder in _FOLDERS:
-                (out / folder).mkdir(parents=True, exist_ok=True)
-            plan = _planned(source, config, out, extend)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise ConfigError(f"--out {out}: cannot be written ({error.strerror}): give a folder of your own") from None
-        raise
+    with writable(out):
+        if out.is_dir() and _is_foreign(out):
+            raise ConfigError(f"{out} is not empty and not a dataset of twoview: give an --out that is new or empty")
+        for folder in _FOLDERS:
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        plan = _planned(source, config, out, extend)
     i, n = share
     return Job(
         out=out,
@@ -98,6 +102,18 @@ def prepare(source: Source, config: CurateConfig, out: Path, *, share: tuple[int
         plan=plan,
         parts=tuple(range(plan.num_parts * (i - 1) // n, plan.num_parts * i // n)),
     )
+
+
+@contextlib.contextmanager
+def writable(out: Path) -> Iterator[None]:
+    """Where OUT cannot be written ConfigError, where the disk is full TryLaterError."""
+    try:
+        with explained(out):
+            yield
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise ConfigError(f"--out {out}: cannot be written ({error.strerror}): give a folder of your own") from None
+        raise
 
 
 def _is_foreign(folder: Path) -> bool:
@@ -112,7 +128,7 @@ def _is_foreign(folder: Path) -> bool:
     return config.exists() and b'"config_sha256"' not in config.read_bytes()
 
 
-def _planned(source: Source, config: CurateConfig, out: Path, extend: bool) -> Plan:
+def _planned(source: Source, config: CurateConfig | Composition, out: Path, extend: bool) -> Plan:
     """The plan of OUT, made if there is none; with `extend`, longer by what is new."""
     with Lock.wait(out / "locks" / "plan.lock"):
         plan = read_plan(out)
@@ -128,7 +144,7 @@ def _planned(source: Source, config: CurateConfig, out: Path, extend: bool) -> P
     return plan
 
 
-def _config_json(config: CurateConfig) -> bytes:
+def _config_json(config: CurateConfig | Composition) -> bytes:
     """The resolved configuration and all that could make another machine's bytes differ."""
     content = {
         "format": 1,
@@ -278,11 +294,16 @@ def serve(pipe: Connection, parent: int) -> None:
 def work(job: Job, send: Callable[[str, Any], None], *, patient: bool = False) -> None:
     """Claim parts and curate them until none is free; if patient, until all are finished, here or elsewhere."""
     cv2.setNumThreads(1)
-    open_scene = lru_cache(maxsize=1)(lambda name: OpenScene(job.source.open(name), job.config, about(job.source, name)))
+
+    def opened(name: str) -> OpenScene:
+        info = about(job.source, name)
+        return OpenScene(job.source.open(name), job.config.of(info.source), info)
+
+    open_scene = lru_cache(maxsize=1)(opened)
     num_pairs = num_kept = 0
     told = time.monotonic()
 
-    def progress(pair: Pair | None) -> None:
+    def progress(pair: Pair | Row | None) -> None:
         nonlocal num_pairs, num_kept, told
         if pair is not None:
             num_pairs, num_kept = num_pairs + 1, num_kept + pair.kept
@@ -304,7 +325,7 @@ def work(job: Job, send: Callable[[str, Any], None], *, patient: bool = False) -
         part, lock = claim
         with lock:
             send("part", part)
-            curate_part(job.out, job.plan.part(part), open_scene, job.source, job.config, progress)
+            (job.write_part or curate_part)(job.out, job.plan.part(part), open_scene, job.source, job.config, progress)
         last = part
         progress(None)
 

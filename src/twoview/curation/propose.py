@@ -108,13 +108,16 @@ class Consecutive:
     """Frames from one to the next."""
     double: bool = False
     """Where a pair overlaps too much, twice the step is tried. The flag turns it off or on."""
+    every: int = 1
+    """Of the list only every such one begins a pair: with 2 no frame is in two pairs, unless twice the step is tried."""
 
     def __post_init__(self) -> None:
-        if self.step < 1:
-            raise ConfigError(f"--propose.step is {self.step}: give a whole number from 1")
+        for name in ("step", "every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--propose.{name} is {getattr(self, name)}: give a whole number from 1")
 
     def __call__(self, scene: Scene, /) -> Iterator[Group]:
-        yield from _neighbours(np.arange(0, len(scene), self.step), self.double)
+        yield from _neighbours(np.arange(0, len(scene), self.step), self.double, self.every)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,9 +187,9 @@ class AlongWalks:
         return groups()
 
 
-def _neighbours(frames: Int64[np.ndarray, " n"], double: bool) -> Iterator[Group]:
+def _neighbours(frames: Int64[np.ndarray, " n"], double: bool, every: int = 1) -> Iterator[Group]:
     indices = frames.tolist()
-    for k in range(len(indices) - 1):
+    for k in range(0, len(indices) - 1, every):
         pairs = [(indices[k], indices[k + 1])]
         if double and k + 2 < len(indices):
             pairs.append((indices[k], indices[k + 2]))

@@ -2,5 +2,6 @@
 
 from .exporting import EXPORTS, Exported, export
 from .importing import Imported, import_pairs
+from .remake import Remade, RemadeScene, remake
 
-__all__ = ["EXPORTS", "Exported", "Imported", "export", "import_pairs"]
+__all__ = ["EXPORTS", "Exported", "Imported", "Remade", "RemadeScene", "export", "import_pairs", "remake"]

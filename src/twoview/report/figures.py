@@ -303,7 +303,7 @@ def _faults(scenes: pa.Table) -> tuple[tuple[str, str], ...]:
     found = {
         (name, state): error or "no word why"
         for name, state, error in zip(*(scenes[c].to_pylist() for c in ("scene", "status", "error")), strict=True)
-        if state != "ok"
+        if state not in ("ok", "skipped")
     }
     return tuple((state, error) for (_, state), error in found.items())
 

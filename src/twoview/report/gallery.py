@@ -21,6 +21,7 @@ from ..errors import ConfigError, TwoviewError
 from ..plan import read_plan
 from ..schema import Scene
 from ..shards import read_sample, read_scenes
+from ..sources.datasets import Gibson, Hm3d, Matterport
 from ..sources.footage import find_footage
 from ..sources.scene import Walk, Walks
 from .figures import codes_of, spread_evenly
@@ -28,6 +29,8 @@ from .figures import codes_of, spread_evenly
 NUM_KEPT, NUM_REFUSED = 24, 24
 LONGER_SIDE_PX = 320
 """Larger pictures are shrunk to this."""
+_WALKS = {f"{kind.__module__}:{kind.__qualname__}": kind for kind in (Walks, Hm3d, Gibson, Matterport)}
+"""The sources that render, by their names in config.json: nothing else that is named there is imported."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +173,11 @@ class FootageAgain:
     def _walk(self, path: Path, scene: str) -> Walk:
         """The walks through a 3D scene, as they were configured: its views are rendered again."""
         known = dict(self._settings.get("source") or {})
-        if known.pop("type", "") != f"{Walks.__module__}:{Walks.__qualname__}":
+        kind = _WALKS.get(known.pop("type", ""))
+        if kind is None:
             raise ConfigError("its pictures were rendered by a source that is not known here")
         fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
-        walks = Walks(**fields)
+        walks = kind(**fields)
         for name, value in (("size_px", self._settings["size"]), ("seed", self._settings["seed"])):
             object.__setattr__(walks, name, value)
         return Walk(path, walks, name=scene)

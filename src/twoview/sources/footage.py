@@ -70,12 +70,14 @@ class Input:
     name: str
     """The scene's name: the path from the PATH that was given, with it. The same wherever the footage lies."""
     kind: str
-    """video, images, stereo, rgbd, scene (3D), or missing"""
+    """video, images, stereo, rgbd, scene (3D), missing, or a word of the dataset that it belongs to."""
     paths: tuple[Path, ...]
     beside: tuple[tuple[Path, ...], ...] = ()
     """What else a scene is read from, kind by kind: textures, depth, poses."""
     source: str = ""
     licence: str | None = None
+    split: str | None = None
+    """Of the dataset that it is of: train, val, ..."""
 
     @property
     def uri(self) -> str:
@@ -91,6 +93,8 @@ class Footage:
     """Files in the folders that are neither pictures nor videos."""
     num_repeated: int = 0
     """Inputs that were given before already: each is one scene."""
+    remark: str = ""
+    """What was left out on purpose, and how to have it: said before a run."""
 
     def names(self) -> Sequence[str]:
         return list(self.inputs)
@@ -103,13 +107,16 @@ class Footage:
         if item.kind == "scene":
             raise UnreadableError(f"{item.uri}: {_WALK}")
         if item.kind in ("images", "stereo"):
-            return Photos(item.paths, source=item.source, name=name, uri=item.uri, licence=item.licence, kind=item.kind)
-        return Video(item.paths[0], source=item.source, name=name, licence=item.licence)
+            scene = Photos(item.paths, source=item.source, name=name, uri=item.uri, licence=item.licence, kind=item.kind)
+        else:
+            scene = Video(item.paths[0], source=item.source, name=name, licence=item.licence)
+        scene.info = replace(scene.info, split=item.split)
+        return scene
 
     def about(self, name: str, /) -> SceneInfo:
         """What is known before the file is opened."""
         item = self.inputs[name]
-        return SceneInfo(source=item.source, scene=name, uri=item.uri, kind=item.kind, licence=item.licence)
+        return SceneInfo(source=item.source, scene=name, uri=item.uri, kind=item.kind, licence=item.licence, split=item.split)
 
     def fingerprint(self, name: str, /) -> tuple[str, int]:
         """What the bytes of a scene are known by, and how many there are.

@@ -8,7 +8,7 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float64, UInt8
 
 from ..errors import UnreadableError
 from ..schema import Frame, SceneInfo
@@ -27,7 +27,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what it has
 class Photos:
     """The pictures of a folder, in the order given. A picture that cannot be read raises UnreadableError when asked for."""
 
-    times_s = None
+    times_s: Float64[np.ndarray, " n"] | None = None
+    """For whoever knows when they were taken."""
 
     def __init__(
         self,
@@ -92,8 +93,15 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
         raise UnreadableError(f"{path}: the file is empty")
     if data[4:8] == b"ftyp" and data[8:12] in _HEIC_BRANDS:  # whatever its name says: phones name JPEGs .heic and the reverse
         return _read_heic(path)
+    return decode_image(data, str(path))
+
+
+def decode_image(data: bytes, where: str) -> UInt8[np.ndarray, "h w 3"]:
+    """One picture as `read_image` gives it, HEIC aside, from the bytes of its file. `where` opens the UnreadableError's message."""
+    if not data:
+        raise UnreadableError(f"{where}: no picture there, not a byte")
     if is_cut_short(data):
-        raise UnreadableError(f"{path}: the picture is cut short")
+        raise UnreadableError(f"{where}: the picture is cut short")
     height, width = size_in_header(data)
     num_pixels = height * width or len(data) // 3  # a format whose header is not read here: at least a byte a sample
     factor = next(f for f in (1, 2, 4, 8) if num_pixels <= MAX_PIXELS * f * f or f == 8)
@@ -101,9 +109,9 @@ def read_image(path: Path) -> UInt8[np.ndarray, "h w 3"]:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags[factor])
     except cv2.error as error:
-        raise UnreadableError(f"{path}: {error.err}") from None
+        raise UnreadableError(f"{where}: {error.err}") from None
     if image is None:
-        raise UnreadableError(f"{path}: not a picture that can be read")
+        raise UnreadableError(f"{where}: not a picture that can be read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

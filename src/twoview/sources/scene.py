@@ -73,13 +73,16 @@ class Walks:
 
     def __call__(self, paths: Iterable[Path], list_file: Path | None = None) -> "WalkedScenes":
         """The 3D scenes in files, folders and a list of them. Raises ConfigError where a package is missing."""
+        return self.through(find_scenes(paths, list_file))
+
+    def through(self, found: Footage) -> "WalkedScenes":
+        """The walks through scenes that were found. Raises ConfigError where a package is missing."""
         for name in ("scipy.sparse", "trimesh"):  # before a plan is made that would call every scene unreadable
             package(name, "a 3D scene")
-        found = find_scenes(paths, list_file)
         inputs = {
             name: replace(item, beside=tuple((p,) for p in files_beside(item.paths[0]))) for name, item in found.inputs.items()
         }
-        return WalkedScenes(inputs, found.num_ignored, found.num_repeated, walks=self)
+        return WalkedScenes(inputs, found.num_ignored, found.num_repeated, found.remark, walks=self)
 
     @property
     def num_stations(self) -> int:
@@ -106,7 +109,7 @@ class WalkedScenes(Footage):
     def open(self, name: str, /) -> "Walk":
         item = self.inputs[name]
         check_mesh(item.paths[0])
-        return Walk(item.paths[0], self.walks, source=item.source, name=name, licence=item.licence)
+        return Walk(item.paths[0], self.walks, source=item.source, name=name, licence=item.licence, split=item.split)
 
 
 class Walk:
@@ -117,10 +120,20 @@ class Walk:
 
     times_s = None
 
-    def __init__(self, path: Path, walks: Walks, *, source: str = "scene", name: str = "", licence: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        walks: Walks,
+        *,
+        source: str = "scene",
+        name: str = "",
+        licence: str | None = None,
+        split: str | None = None,
+    ) -> None:
         self.path, self.walks, self.source, self.name, self.licence = path, walks, source, name or path.name, licence
         self.camera = Camera(width_px=walks.size_px, height_px=walks.size_px, hfov_deg=walks.hfov_deg)
         self.routes: Routes | None = None
+        self._known_groups: list[Group] = []
         self.info = SceneInfo(
             source=source,
             scene=self.name,
@@ -131,6 +144,7 @@ class Walk:
             height_px=walks.size_px,
             num_frames=len(self),
             licence=licence,
+            split=split,
         )
 
     def __len__(self) -> int:
@@ -176,11 +190,19 @@ class Walk:
         assert self.routes is not None
         return self.routes
 
-    def groups(self) -> Iterator[Group]:
+    def groups(self) -> Sequence[Group]:
         """Candidates of each sample: those whose views look less than a field of view apart, from stations that no other pair has.
 
-        A sample without any has one pair, so that the manifest says why.
+        A sample without any has one pair, so that the manifest says why. Once the walks are known they are made once, as each part
+        of a scene asks for them.
         """
+        if self.routes is None:
+            return list(self._groups())
+        if not self._known_groups:
+            self._known_groups = list(self._groups())
+        return self._known_groups
+
+    def _groups(self) -> Iterator[Group]:
         around, routes = self.walks.num_headings, self.routes
         for sample in range(self.walks.samples):
             first = sample * self._views_per_sample

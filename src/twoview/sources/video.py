@@ -57,7 +57,16 @@ class Video:
     `info.status` reads partial from then on. Raises UnreadableError, naming the file, where nothing can be decoded.
     """
 
-    def __init__(self, path: Path, *, source: str = "video", name: str | None = None, licence: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        source: str = "video",
+        name: str | None = None,
+        licence: str | None = None,
+        upright: Upright | None = None,
+    ) -> None:
+        """upright: turns a picture as it is stored; None: as the container's display matrix says."""
         self.path, self.source, self.name, self.licence = path, source, name or path.name, licence
         self._packets = index_packets(path, source=source, name=self.name, licence=licence)
         self.info, self.times_s = self._packets.info, self._packets.times_s
@@ -69,7 +78,7 @@ class Video:
         self._missing = range(0)
         """Frames that were wanted, or lie behind one, and did not come before the one in hand: no use in trying again."""
         self._wanted_pts = 0
-        self._upright: Upright | None = None
+        self._upright = upright
         self.num_decoded = 0
         """Frames the decoder has given so far: what reading has cost."""
 

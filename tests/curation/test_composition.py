@@ -1,0 +1,222 @@
+"""Several sources as one dataset: the pairs are those of each source's own recipe, and quotas choose among them."""
+
+import os
+import shutil
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import twoview
+from mimic_made import write_sources
+from runs import digests, finish, litter, start, wait_for
+from runs import twoview as run
+from twoview.cli import main
+from twoview.cli.curate import curate_to
+from twoview.curation.composition import ALIASES, Composition
+from twoview.curation.curate import CurateConfig
+from twoview.curation.propose import AllPairs, Consecutive, EverySeconds
+from twoview.errors import ConfigError
+from twoview.recipes import CURATE, PAIRS_3M, REAL, SYNTHETIC, mimic_1m, mimic_3m, mimic_real, mimic_synthetic
+from twoview.shards import read_manifest, read_scenes
+from twoview.sources.datasets import Mannequin, Objectron, StreetView
+
+TEN = set(PAIRS_3M)
+
+
+@pytest.fixture(scope="session")
+def sources(walk: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sources(tmp_path_factory.mktemp("mimic") / "sources", walk)
+
+
+def three() -> Composition:
+    """Quick ones, each sampled in another way."""
+    wide = CurateConfig(overlap=(0.3, 0.95), size=112)
+    members = {
+        "objectron": replace(wide, source=Objectron(), propose=EverySeconds(seconds=0.5)),
+        "mannequin": replace(wide, source=Mannequin(), propose=Consecutive(step=5, every=2)),
+        "street_view": replace(wide, source=StreetView(), propose=AllPairs(), overlap=(0.5, 0.75)),
+    }
+    return Composition(name="three", members=members, quota={"objectron": 3, "mannequin": 100, "street_view": 1}, claimed="a test")
+
+
+def rows(out: Path) -> list[dict[str, object]]:
+    return read_manifest(out).to_pylist()
+
+
+def test_the_pairs_are_those_of_each_source_s_own_recipe(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    composition, names = three(), {"objectron": "objectron", "mannequin": "MannequinChallenge", "street_view": "3DStreetView"}
+    assert curate_to([sources], composition, tmp_path / "all") == 0
+    said = capsys.readouterr().out
+    alone: list[dict[str, object]] = []
+    for source, folder in names.items():
+        assert curate_to([sources / folder], composition.members[source], tmp_path / source) == 0
+        alone += rows(tmp_path / source)
+    place = ("shard", "offset")
+    assert [{k: v for k, v in row.items() if k not in place} for row in rows(tmp_path / "all")] == [
+        {k: v for k, v in row.items() if k not in place} for row in alone
+    ]
+    kept = {source: sum(bool(r["kept"]) for r in alone if r["source"] == source) for source in names}
+    assert kept["objectron"] > 3
+    assert kept["street_view"] >= 1
+    assert f"mannequin              100{kept['mannequin']:12}{kept['mannequin']:12}   {100 - kept['mannequin']} short" in said
+    chosen = twoview.open(tmp_path / "all", selection="three")
+    assert len(chosen) == 3 + kept["mannequin"] + 1
+    assert main(["audit", str(tmp_path / "all")]) == 0
+
+
+def test_three_million(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All ten trees by one command: each source gives pairs, and the shortfall of each is named."""
+    out = tmp_path / "pairs"
+    command = ["curate", str(sources), "--recipe", "mimic_3m", "--out", str(out), "--max-pairs-per-scene", "8"]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    kept = {
+        source for source, taken in zip(*read_manifest(out).select(["source", "kept"]).to_pydict().values(), strict=True) if taken
+    }
+    assert kept == TEN
+    for source, wanted in PAIRS_3M.items():
+        line = next(line for line in said.out.splitlines() if line.startswith(source))
+        num_found, num_taken = (int(word) for word in line.split()[2:4])
+        assert num_found == num_taken == sum(r["source"] == source and bool(r["kept"]) for r in rows(out))
+        assert line.endswith(f"{wanted - num_found:,} short")
+    assert "1 of 2 scenes are held out" in said.err
+    assert "Cantwell" not in read_scenes(out)["scene"].to_pylist()
+    assert len(twoview.open(out, selection="mimic_3m")) == sum(bool(r["kept"]) for r in rows(out))
+
+
+def test_a_source_of_a_composition_is_made_again_from_the_manifest(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One source at a time, as each is read its own way."""
+    out, mine = tmp_path / "all", sources / "MannequinChallenge"
+    assert curate_to([sources], three(), out) == 0
+    chosen = read_manifest(out).to_pylist()
+    shutil.rmtree(out / "shards")
+    assert main(["import", str(out), "--from", "manifest", "--footage", str(mine), "--out", str(tmp_path / "again")]) == 2
+    assert "are of 3 sources (mannequin, objectron, street_view)" in capsys.readouterr().err
+    assert main(["select", str(out), "--name", "mannequin", "--where", "source = 'mannequin'"]) == 0
+    command = ["import", f"{out}@mannequin", "--from", "manifest", "--footage", str(mine), "--out", str(tmp_path / "again")]
+    assert main(command) == 0
+    again = {r["pair_id"]: r["sha256_a"] for r in rows(tmp_path / "again") if r["kept"]}
+    assert again == {r["pair_id"]: r["sha256_a"] for r in chosen if r["kept"] and r["source"] == "mannequin"}
+    assert again
+
+
+def test_the_held_out_scenes_are_walked_by_their_own_recipe_only(sources: Path, tmp_path: Path) -> None:
+    command = ["curate", str(sources / "gibson"), "--recipe", "gibson_reconstruction_500", "--out", str(tmp_path / "pairs")]
+    assert main([*command, "--max-pairs-per-scene", "6"]) == 0
+    assert read_scenes(tmp_path / "pairs")["scene"].unique().to_pylist() == ["Cantwell"]
+    assert 0 < len(twoview.open(tmp_path / "pairs", selection="gibson_reconstruction_500")) <= 500
+
+
+def test_missing_roots_are_named_or_left_out_and_come_later(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part, out = tmp_path / "part", tmp_path / "pairs"
+    part.mkdir()
+    (part / "Objectron").symlink_to(sources / "objectron")
+    with pytest.raises(ConfigError, match="there is no mannequin/, street_view/") as error:
+        curate_to([part], three(), out)
+    assert "--allow-missing" in str(error.value)
+    assert not out.exists()
+    composition = replace(three(), allow_missing=True)
+    assert curate_to([part], composition, out) == 0
+    assert "no folder for mannequin, street_view: left out" in capsys.readouterr().err
+    before = digests(out)
+    (part / "mannequin challenge").symlink_to(sources / "MannequinChallenge")
+    assert curate_to([part], composition, out, extend=True) == 0
+    assert {r["source"] for r in rows(out)} == {"objectron", "mannequin"}
+    assert before.items() <= digests(out).items()
+    assert "is of before, and stays" in capsys.readouterr().out
+
+
+def test_killed_and_run_again(sources: Path, tmp_path: Path) -> None:
+    """The same bytes and the same choice as of a run that nobody stopped."""
+    flags = ("--recipe", "mimic_real", "--allow-missing", "--workers", "2")
+    whole, torn = tmp_path / "whole", tmp_path / "torn"
+    assert run("curate", sources, "--out", whole, *flags).returncode == 0
+    process = start(None, "curate", sources, "--out", torn, *flags)
+    wait_for(lambda: list(torn.glob("manifest/*.parquet")))
+    os.killpg(process.pid, signal.SIGKILL)
+    assert finish(process)[0] == -signal.SIGKILL
+    assert not (torn / "selections").exists()
+    again = run("curate", sources, "--out", torn, *flags)
+    assert again.returncode == 0, again.stderr
+    assert digests(torn) == digests(whole)
+    assert litter(torn) == []
+    assert twoview.open(torn, selection="mimic_real").manifest().equals(twoview.open(whole, selection="mimic_real").manifest())
+
+
+@pytest.mark.parametrize(
+    ("paths", "words"),
+    [(["nowhere"], "no such folder"), (["file"], "not a folder"), (["empty"], "wants a folder for each of its sources")],
+)
+def test_bad_roots(paths: list[str], words: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    for allow in (False, True):
+        with pytest.raises(ConfigError, match=words):
+            replace(three(), allow_missing=allow).source([tmp_path / name for name in paths])
+
+
+def test_a_list_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="finds its scenes itself"):
+        three().source([tmp_path], tmp_path / "list.txt")
+
+
+def test_members_of_two_sizes_do_not_go_together() -> None:
+    members = {**three().members, "objectron": CurateConfig(source=Objectron(), size=224)}
+    with pytest.raises(ConfigError, match="several sizes"):
+        replace(three(), members=members)
+
+
+def test_two_scenes_of_one_name_are_refused(sources: Path, tmp_path: Path) -> None:
+    for name in ("hm3d/00001-17DRP5sb8fy/17DRP5sb8fy.glb", "matterport/00001-17DRP5sb8fy/00001-17DRP5sb8fy.glb"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True)
+        path.symlink_to(sources / "gibson" / "Adrian.glb")
+    composition = replace(mimic_3m(), allow_missing=True)
+    with pytest.raises(ConfigError, match="00001-17DRP5sb8fy: two sources have a scene of that name"):
+        composition.source([tmp_path])
+
+
+def test_quotas_are_the_paper_s_sums() -> None:
+    """3,163,333 pairs, of them 1,013,577 real, 434,267 without 3DStreetView: to the 0.02 % that figure 2 can be read to."""
+    real, synthetic = sum(PAIRS_3M[s] for s in REAL), sum(PAIRS_3M[s] for s in SYNTHETIC)
+    assert abs(real - 1_013_577) < 600
+    assert abs(real - PAIRS_3M["street_view"] - 434_267) < 600
+    assert abs(real + synthetic - 3_163_333) < 600
+    assert set(mimic_3m().quota) == set(mimic_1m().quota) == TEN
+    assert sum(mimic_1m().quota.values()) == pytest.approx(1.3e6, abs=10)
+    assert set(mimic_real().quota) == set(REAL) - {"street_view"}
+    assert set(mimic_synthetic().quota) == set(SYNTHETIC)
+
+
+def test_every_source_has_a_recipe_of_its_own() -> None:
+    for source in TEN:
+        config = CURATE[f"mimic_{source}"]()
+        assert isinstance(config, CurateConfig)
+        assert config.source.source == source  # pyright: ignore
+        assert config.size == 224
+    assert set(ALIASES) <= TEN
+
+
+def test_a_change_of_a_member_is_another_dataset() -> None:
+    composition = three()
+    other = {**composition.members, "objectron": replace(composition.members["objectron"], overlap=(0.4, 0.95))}
+    assert replace(composition, members=other).sha256 != composition.sha256
+    assert replace(composition, quota={"objectron": 1}, allow_missing=True).sha256 == composition.sha256
+
+
+def test_help_and_bad_flags(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["curate", "--recipe", "mimic_3m", "--help"]) == 0
+    assert "--allow-missing" in capsys.readouterr().out
+    assert main(["curate", str(sources), "--recipe", "mimic_3m", "--out", str(tmp_path / "o"), "--limit", "0"]) == 2
+    assert main(["curate", "--recipe", "mimic_3m", "--out", str(tmp_path / "o")]) == 2
+    assert main(["measure", "a.jpg", "b.jpg", "--estimator", "mimic_3m"]) == 2
+    assert (
+        main(["curate", str(sources), "--recipe", "mimic_real", "--allow-missing", "--out", str(tmp_path / "o"), "--dry-run"]) == 0
+    )
+    assert "scenes" in capsys.readouterr().out
