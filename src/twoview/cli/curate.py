@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..errors import ConfigError, TryLaterError
+from ..licences import UNKNOWN
 from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, parse, print_summary
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         """Videos, folders of videos, folders of photos (each sub-folder is a scene); with --recipe walk, 3D scenes."""
         list: Path | None = None
         """A text file of paths, one a line, with tabs before an optional source and licence."""
+        licences: Path | None = None
+        """A text file of licences, one a line, or patterns as CC-BY*; `-` or `unknown`: none is known. Scenes of others are left
+        out before anything is planned."""
         out: Path
         """The dataset's folder: new, or of an earlier run of the same command."""
         recipe: str = recipe_name
@@ -125,6 +129,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         config,
         given.out,
         list_file=given.list,
+        licences=given.licences,
         crew=crew,
         share=_share(given.parts),
         extend=given.extend,
@@ -139,6 +144,7 @@ def curate_to(
     out: Path,
     *,
     list_file: Path | None = None,
+    licences: Path | None = None,
     crew: "Crew | None" = None,
     share: tuple[int, int] = (1, 1),
     extend: bool = False,
@@ -152,6 +158,8 @@ def curate_to(
 
     started = time.monotonic()
     footage: Any = config.source(paths, list_file)
+    if licences is not None:
+        footage = _licensed(footage, licences)
     if limit is not None:
         if not hasattr(footage, "take"):
             raise ConfigError(f"--limit: {type(footage).__name__} has no take(number)")
@@ -192,6 +200,23 @@ def curate_to(
         print(_advice(summary, config), file=sys.stderr)
         return SOME_UNREADABLE if summary.errors else NOTHING_KEPT
     return SOME_UNREADABLE if summary.errors else DONE
+
+
+def _licensed(footage: Any, path: Path) -> Any:
+    """The scenes whose licence a list allows, and a line for each licence that it does not."""
+    from ..licences import counted, is_allowed, read_licences
+    from ..plan import about
+
+    allowed = read_licences(path)
+    licence = {name: about(footage, name).licence for name in footage.names()}
+    left_out = [name for name in licence if not is_allowed(licence[name], allowed)]
+    for of, num in counted(licence[name] for name in left_out).items():
+        print(f"left out: {num:,} scene{'s' * (num > 1)} under {'no known licence' if of == UNKNOWN else of}, not in {path}")
+    if left_out and len(left_out) == len(licence):
+        raise ConfigError(f"--licences {path}: none of the scenes given is under a licence in it (see above): add one, or others")
+    if left_out and not hasattr(footage, "only"):
+        raise ConfigError(f"--licences: {type(footage).__name__} has no only(names)")
+    return footage.only(licence.keys() - set(left_out)) if left_out else footage
 
 
 def crew_size(workers: int) -> int:

@@ -91,6 +91,7 @@ def _data(figures: Figures, kept: Sequence[Card], refused: Sequence[Card]) -> di
         "kept_bins": figures.kept_bins,
         "refused_bins": figures.refused_bins,
         "sources": {source.source: [source.num_kept, source.num_pairs] for source in figures.sources},
+        "licences": figures.licences,
         "cards": {card.row["key"]: {"grid": card.grid, "patches": card.patches} for card in [*kept, *refused] if card.grid},
     }
 
@@ -102,6 +103,8 @@ def _how(notes: Mapping[str, Any]) -> list[str]:
         lines.append("overlap {}:{}".format(*notes["overlap"]))
     if notes.get("where"):
         lines.append(f"where {notes['where']}")
+    if notes.get("licences"):
+        lines.append(f"licences {', '.join(notes['licences'])}")
     for source, num in (notes.get("quota") or {}).items():
         lines.append(f"at most {num:,} pairs of {'each source' if source == '*' else source}")
     if notes.get("drop"):
