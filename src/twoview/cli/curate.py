@@ -10,26 +10,29 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..errors import ConfigError, TryLaterError
 from ..licences import UNKNOWN
-from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, parse, print_summary
+from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, counting, parse, print_summary
 
 if TYPE_CHECKING:
     from ..audit import Summary
     from ..curation.crew import Crew
     from ..curation.curate import CurateConfig
     from ..curation.engine import Job, Progress
+    from ..curation.forecast import Forecast
+    from ..plan import Plan
 
 
 def curate(args: Sequence[str]) -> int:
+    started = time.monotonic()
     from ..curation.crew import Crew
 
-    idle = {"-h", "--help", "--dry-run"} & set(args)
+    idle = {"-h", "--help"} & set(args)
     with Crew(
         0 if idle else crew_size(_int_or(_value_of(args, "--workers"), 0))
     ) as crew:  # they import while the flags are read and the plan is made
-        return _curate_with(crew, args)
+        return _curate_with(crew, args, started)
 
 
-def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
+def _curate_with(crew: "Crew", args: Sequence[str], started: float) -> int:
     import tyro
 
     from ..curation.curate import CurateConfig
@@ -101,7 +104,8 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         limit: int | None = None
         """Only the first N scenes."""
         dry_run: bool = False
-        """Say what would be done and stop."""
+        """Measure a sample and say what the run would give and take. Nothing is written but OUT/forecast.json, which the real run
+        compares itself with."""
 
     given = parse(Curate, args, "curate")
     if not given.paths and given.list is None:
@@ -135,6 +139,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         extend=given.extend,
         limit=given.limit,
         dry_run=given.dry_run,
+        started=started,
     )
 
 
@@ -150,13 +155,15 @@ def curate_to(
     extend: bool = False,
     limit: int | None = None,
     dry_run: bool = False,
+    started: float | None = None,
 ) -> int:
-    """Curate with progress and a summary on the terminal; the exit code comes back."""
+    """Curate with progress and a summary on the terminal; the exit code comes back. started: the command, by time.monotonic()."""
     from ..audit import summarise
-    from ..curation.engine import prepare, run
+    from ..curation.engine import prepare, run, seconds_before
+    from ..curation.forecast import bytes_of_parts, recall
     from ..plan import make_plan
 
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     footage: Any = config.source(paths, list_file)
     if licences is not None:
         footage = _licensed(footage, licences)
@@ -171,19 +178,13 @@ def curate_to(
         print(f"twoview: {repeated} inputs were given twice, and are read once", file=sys.stderr)
     if dry_run:
         plan = make_plan(footage, config.propose, config.sha256, config.size)
-        scenes = {s.scene: s for s in plan.slices}.values()
-        print(f"{len(scenes)} scenes, {sum(s.num_frames for s in scenes):,} frames, {plan.num_parts} parts")
-        most = "at most " if hasattr(config.propose, "follow") else ""  # the frames decide
-        print(f"{most}{sum(s.num_pairs for s in scenes):,} candidates to measure; nothing was written")
-        for scene in scenes:
-            if scene.error:
-                print(f"unreadable: {scene.error}")
-        return SOME_UNREADABLE if any(s.error for s in scenes) else DONE
+        return _foretell(footage, config, plan, out, crew, started)
     job = prepare(footage, config, out, share=share, extend=extend)
     if not job.parts:
         print(f"--parts {share[0]}/{share[1]}: none of the {job.plan.num_parts} parts falls to this share: {out}")
         return DONE
     already = summarise(out, job.plan, job.parts).num_finished  # reads them: one that is broken is named before the work
+    before_s, told = seconds_before(out), recall(out, job.plan)
     if already:
         print(f"{already} of {len(job.parts)} parts were finished before", file=sys.stderr)
     try:
@@ -195,7 +196,10 @@ def curate_to(
         raise
     summary = summarise(out, job.plan, job.parts)
     print_summary(summary, out)
-    print(f"in {time.monotonic() - started:.1f} s")
+    took_s = time.monotonic() - started
+    print(f"in {took_s:.1f} s")
+    if told and not job.left and share == (1, 1):
+        _compare(told, summary.num_kept, bytes_of_parts(out), before_s + took_s, max(1, len(crew.workers)) if crew else 1)
     if not summary.num_kept and share == (1, 1):  # a share of an array job may well keep nothing
         print(_advice(summary, config), file=sys.stderr)
         return SOME_UNREADABLE if summary.errors else NOTHING_KEPT
@@ -217,6 +221,62 @@ def _licensed(footage: Any, path: Path) -> Any:
     if left_out and not hasattr(footage, "only"):
         raise ConfigError(f"--licences: {type(footage).__name__} has no only(names)")
     return footage.only(licence.keys() - set(left_out)) if left_out else footage
+
+
+def _foretell(footage: Any, config: "CurateConfig", plan: "Plan", out: Path, crew: "Crew | None", started: float) -> int:
+    """Say what a run would give and take, by a sample of it."""
+    from ..curation.forecast import forecast, remember
+
+    scenes = {s.scene: s for s in plan.slices}.values()
+    frames, limit = sum(s.num_frames for s in scenes), config.max_pairs_per_scene
+    print(f"{_counted(len(scenes), 'scene')}, {_counted(frames, 'frame')}, {_counted(plan.num_parts, 'part')}")
+    most = "at most " if hasattr(config.propose, "follow") or limit is not None else ""
+    shares = (1 if limit is None else min(1, limit / max(1, s.num_candidates)) for s in scenes)
+    num = sum(s.num_pairs * share for s, share in zip(scenes, shares, strict=True))
+    print(f"{most}{num:,.0f} candidates to measure")
+    with counting("of a sample measured", "pieces", stopped="stopped: nothing was written") as tell:
+        told = forecast(footage, config, plan, crew, started=started, tell=tell)
+    faults = dict.fromkeys((*((("unreadable", s.error) for s in scenes if s.error)), *(told.faults if told else ())))
+    if told is None:
+        print("no forecast: not one group of candidates was measured in time; nothing was written")
+    else:
+        _print_forecast(told, "stretches of time" if hasattr(config.propose, "follow") else "groups")
+        path = remember(out, told, plan)
+        print(f"for the real run to compare with: {path}; nothing else was written" if path else "nothing was written")
+    for status, error in faults:
+        print(f"{status}: {error}")
+    return SOME_UNREADABLE if faults else DONE
+
+
+def _print_forecast(told: "Forecast", what: str) -> None:
+    from ..report.page import duration, size
+
+    if told.whole:
+        print(f"  {told.num_kept:,.0f} pairs kept of {told.num_measured:,.0f} measured: all of them, in another folder")
+    else:
+        cut = "; time ran out before the sample was whole" if told.cut_short else ""
+        print(f"  by {told.num_groups:,} {what} in {told.num_places} places{cut}")
+        print(f"  about {told.num_kept:,.0f} pairs kept{_kept_range(told)} of {told.num_measured:,.0f} measured")
+    print(f"  about {duration(told.seconds)} on this machine with {_counted(told.workers, 'worker')}")
+    print(f"  about {size(told.num_bytes)} on disk, with {told.num_stored:,.0f} pairs stored")
+
+
+def _kept_range(told: "Forecast") -> str:
+    return "" if told.whole else f" ({told.kept_low:,.0f} to {told.kept_high:,.0f} in 9 of 10 cases)"
+
+
+def _counted(num: int, what: str) -> str:
+    return f"{num:,} {what}{'' if num == 1 else 's'}"
+
+
+def _compare(told: "Forecast", num_kept: int, num_bytes: int, seconds: float, workers: int) -> None:
+    """What was foretold beside what happened."""
+    from ..report.page import duration, size
+
+    with_told, with_real = (_counted(n, "worker") for n in (told.workers, workers))
+    print(f"foretold: {told.num_kept:,.0f} pairs{_kept_range(told)}; kept: {num_kept:,}")
+    print(f"foretold: {duration(told.seconds)} with {with_told}; took: {duration(seconds)} with {with_real}")
+    print(f"foretold: {size(told.num_bytes)}; on disk: {size(num_bytes)}")
 
 
 def crew_size(workers: int) -> int:

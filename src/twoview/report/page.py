@@ -77,7 +77,7 @@ def write_report(folder: Path, selection: str | None = None, *, seconds_for_refu
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"count": _count, "share": _share, "duration": _duration, "size": _size, "strip": _strip}
+    environment.filters |= {"count": _count, "share": _share, "duration": duration, "size": size, "strip": _strip}
     return environment.from_string(files("twoview.report").joinpath("page.html").read_text("utf-8"))
 
 
@@ -148,7 +148,8 @@ def _share(part: float, whole: float) -> str:
     return f"{percent:.1f} %" if 0 < percent < 10 or 99 < percent < 100 else f"{percent:.0f} %"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.3g} s"
     if seconds < 6000:
@@ -156,7 +157,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
-def _size(num_bytes: float) -> str:
+def size(num_bytes: float) -> str:
+    """Bytes to terabytes."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.3g} {unit}"
