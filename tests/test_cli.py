@@ -125,16 +125,6 @@ def test_every_flag_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"--{flag} " in said for flag in [*flags.split(), "estimator.min-inliers"])
 
 
-def test_dry_run_writes_nothing(footage: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "pairs"
-    assert curate(footage, out, "--dry-run") == 0
-    assert capsys.readouterr().out == ("2 scenes, 80 frames, 5 parts\n78 candidates to measure; nothing was written\n")
-    (tmp_path / "torn.mp4").touch()
-    assert curate([*footage, tmp_path / "torn.mp4"], out, "--dry-run") == 3
-    assert f"unreadable: {tmp_path / 'torn.mp4'}: " in capsys.readouterr().out
-    assert not out.exists()
-
-
 def test_limit(footage: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert curate(footage[::-1], tmp_path / "pairs", "--limit", "1") == 0
     assert "from 1 scene:" in capsys.readouterr().out

@@ -215,7 +215,7 @@ def test_the_file_says_how_it_was_made(pairs: Path) -> None:
     path = write_selection(pairs, "x", select(pairs, config), config, None)
     how = json.loads(pq.read_schema(path).metadata[b"selection"])
     chosen = {"overlap": [0.4, 0.8], "where": "scale > 0", "quota": {"mine": 3}, "drop": ["a", "b"], "within": None}
-    assert how == chosen | {"dedup": False, "against": [], "near_bits": None}
+    assert how == chosen | {"licences": [], "dedup": False, "against": [], "near_bits": None}
     assert pq.read_table(path).column_names == ["key"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .dataset import all_rows, check_dataset
 from .errors import BrokenDatasetError
+from .licences import counted
 from .plan import Plan, read_plan
 from .schema import Row
 from .shards import (
@@ -43,6 +44,8 @@ class Summary:
     """Measured pairs in NUM_BINS equal bins of overlap from 0 to 1."""
     kept_overlaps: tuple[int, ...] = ()
     """The kept ones of them."""
+    licences: dict[str, int] = field(default_factory=dict)
+    """Kept pairs by the licence of their footage, most first."""
     inputs: dict[str, int] = field(default_factory=dict)
     """Scenes by status."""
     errors: tuple[tuple[str, str], ...] = ()
@@ -63,7 +66,7 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
     """Counts over the finished parts, or over those of `parts`; what is kept, as a selection of the whole says."""
     wanted = tuple(range(plan.num_parts)) if parts is None else parts
     finished = sorted(set(finished_parts(out)) & set(wanted))
-    columns = ["source", "kept", "stored", "reasons", "overlap"]
+    columns = ["source", "kept", "stored", "reasons", "overlap", "licence"]
     rows = read_manifest(out, finished, columns) if selection is None else all_rows(out, selection, columns)
     scenes = read_scenes(out, finished)
     reasons = Counter(r for refused in rows["reasons"].to_pylist() for r in refused)
@@ -83,6 +86,7 @@ def summarise(out: Path, plan: Plan, parts: tuple[int, ...] | None = None, selec
         reasons=dict(reasons.most_common()),
         overlaps=_histogram(overlap),
         kept_overlaps=_histogram(overlap[kept]),
+        licences=counted(rows["licence"].filter(rows["kept"]).to_pylist()),
         inputs=dict(Counter(state for state, _ in status.values())),
         errors=tuple(s for s in status.values() if s[0] not in ("ok", "skipped")),
         skipped=tuple(why for state, why in status.values() if state == "skipped"),

@@ -30,6 +30,7 @@ from .duplicates import (
     without_repeats,
 )
 from .errors import ConfigError
+from .licences import is_allowed
 from .shards import finished_parts, part_paths, read_manifest, write_whole
 
 LOOSE = ("overlap_low", "overlap_high", "not_best")
@@ -44,6 +45,8 @@ class SelectConfig:
     """Pairs of this band, kept or not, of each group the one that shares least. None: the kept pairs."""
     where: str | None = None
     """A condition in SQL over the manifest's columns."""
+    licences: tuple[str, ...] = ()
+    """Pairs of footage under one of these licences (patterns as of licences.py); none: whatever the licence."""
     quota: Mapping[str, int] = field(default_factory=dict)
     """At most so many pairs by source; `*` for each source that has no line of its own."""
     drop: frozenset[str] = frozenset()
@@ -102,7 +105,8 @@ def select(folder: Path, config: SelectConfig, within: str | None = None, tell: 
     if config.judges:
         need_faiss()  # before long work
     sets = tuple(picture_set(path, *stored_as(folder), tell) for path in config.against)
-    columns = ["key", "pair_id", "source", "group", "overlap", "kept", "stored", "reasons", *(COLUMNS if config.judges else ())]
+    columns = ["key", "pair_id", "source", "group", "overlap", "kept", "stored", "reasons", "licence"]
+    columns += COLUMNS if config.judges else ()
     rows = read_manifest(folder, columns=columns)
     rows = rows.filter(rows["stored"])
     if within is not None:
@@ -115,6 +119,9 @@ def select(folder: Path, config: SelectConfig, within: str | None = None, tell: 
         rows = rows.filter(rows["kept"])
     if config.where is not None:
         rows = rows.filter(_is_in(rows["key"], _keys_where(folder, config.where)))
+    if config.licences:
+        under = [licence for licence in rows["licence"].unique().to_pylist() if is_allowed(licence, config.licences)]
+        rows = rows.filter(_is_in(rows["licence"], pa.array(under, pa.string())))
     if config.drop:
         rows, unknown = _dropped(folder, rows, config.drop)
     left_out = [LEFT_OUT.empty_table()]

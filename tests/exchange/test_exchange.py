@@ -733,7 +733,7 @@ def test_files_of_a_dataset_that_was_damaged(pairs: Dataset, tmp_path: Path) -> 
 def test_the_note_says_where_it_is_from(pairs: Dataset, tmp_path: Path) -> None:
     export(pairs, "mimic", tmp_path / "out")
     note = json.loads((tmp_path / "out" / "export.json").read_text())
-    assert list(note) == ["to", "content_sha256", "num_pairs", "patch_grid", "dataset", "selection", "twoview"]
+    assert list(note) == ["to", "content_sha256", "num_pairs", "patch_grid", "dataset", "selection", "twoview", "licences"]
     assert (note["to"], note["num_pairs"], note["dataset"], note["patch_grid"]) == ("mimic", len(pairs), str(pairs.path), [14, 14])
     assert (note["selection"], note["twoview"], len(note["content_sha256"])) == (None, twoview.__version__, 64)
     export(pairs, "webdataset", tmp_path / "tars")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..errors import ConfigError, TryLaterError
-from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, parse, print_summary
+from ..licences import UNKNOWN
+from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, counting, parse, print_summary
 
 if TYPE_CHECKING:
     from ..audit import Summary
@@ -17,19 +18,22 @@ if TYPE_CHECKING:
     from ..curation.crew import Crew
     from ..curation.curate import CurateConfig
     from ..curation.engine import Job, Progress
+    from ..curation.forecast import Forecast
+    from ..plan import Plan
 
 
 def curate(args: Sequence[str]) -> int:
+    started = time.monotonic()
     from ..curation.crew import Crew
 
-    idle = {"-h", "--help", "--dry-run"} & set(args)
+    idle = {"-h", "--help"} & set(args)
     with Crew(
         0 if idle else crew_size(_int_or(_value_of(args, "--workers"), 0))
     ) as crew:  # they import while the flags are read and the plan is made
-        return _curate_with(crew, args)
+        return _curate_with(crew, args, started)
 
 
-def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
+def _curate_with(crew: "Crew", args: Sequence[str], started: float) -> int:
     import tyro
 
     from ..curation.curate import CurateConfig
@@ -40,7 +44,7 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
     recipe_name = _value_of(args, "--recipe") or "paper"
     base = curate_recipe(recipe_name)
     if not isinstance(base, CurateConfig):
-        return _compose_with(crew, args, recipe_name, base)
+        return _compose_with(crew, args, started, recipe_name, base)
     known_moving = getattr(base.estimator, "moving", None)
 
     @dataclass(frozen=True, kw_only=True)
@@ -54,6 +58,9 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         """Videos, folders of videos, folders of photos (each sub-folder is a scene); with --recipe walk, 3D scenes."""
         list: Path | None = None
         """A text file of paths, one a line, with tabs before an optional source and licence."""
+        licences: Path | None = None
+        """A text file of licences, one a line, or patterns as CC-BY*; `-` or `unknown`: none is known. Scenes of others are left
+        out before anything is planned."""
         out: Path
         """The dataset's folder: new, or of an earlier run of the same command."""
         recipe: str = recipe_name
@@ -100,7 +107,8 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         limit: int | None = None
         """Only the first N scenes."""
         dry_run: bool = False
-        """Say what would be done and stop."""
+        """Measure a sample and say what the run would give and take. Nothing is written but OUT/forecast.json, which the real run
+        compares itself with."""
 
     given = parse(Curate, args, "curate")
     if not given.paths and given.list is None:
@@ -125,15 +133,17 @@ def _curate_with(crew: "Crew", args: Sequence[str]) -> int:
         config,
         given.out,
         list_file=given.list,
+        licences=given.licences,
         crew=crew,
         share=_share(given.parts),
         extend=given.extend,
         limit=given.limit,
         dry_run=given.dry_run,
+        started=started,
     )
 
 
-def _compose_with(crew: "Crew", args: Sequence[str], recipe_name: str, base: "Composition") -> int:
+def _compose_with(crew: "Crew", args: Sequence[str], started: float, recipe_name: str, base: "Composition") -> int:
     """Curate several sources, each by its own recipe; then choose by the quotas."""
     import tyro
 
@@ -147,6 +157,9 @@ def _compose_with(crew: "Crew", args: Sequence[str], recipe_name: str, base: "Co
 
         paths: tyro.conf.Positional[tuple[Path, ...]]
         """The folder that holds a folder for each source, named as it is: scannet, co3d, hm3d, ... Links will do."""
+        licences: Path | None = None
+        """A text file of licences, one a line, or patterns as CC-BY*; `-` or `unknown`: none is known. Scenes of others are left
+        out before anything is planned."""
         out: Path
         """The dataset's folder: new, or of an earlier run of the same command."""
         recipe: str = recipe_name
@@ -166,7 +179,8 @@ def _compose_with(crew: "Crew", args: Sequence[str], recipe_name: str, base: "Co
         limit: int | None = None
         """Only the first N scenes of each source."""
         dry_run: bool = False
-        """Say what would be done and stop."""
+        """Measure a sample of each source and say what the run would give and take. Nothing is written but OUT/forecast.json, which
+        the real run compares itself with."""
 
     given = parse(Compose, args, "curate")
     if not given.paths:
@@ -181,11 +195,13 @@ def _compose_with(crew: "Crew", args: Sequence[str], recipe_name: str, base: "Co
         given.paths,
         replace(base, members=members, allow_missing=given.allow_missing),
         given.out,
+        licences=given.licences,
         crew=crew,
         share=_share(given.parts),
         extend=given.extend,
         limit=given.limit,
         dry_run=given.dry_run,
+        started=started,
     )
 
 
@@ -202,19 +218,24 @@ def curate_to(
     out: Path,
     *,
     list_file: Path | None = None,
+    licences: Path | None = None,
     crew: "Crew | None" = None,
     share: tuple[int, int] = (1, 1),
     extend: bool = False,
     limit: int | None = None,
     dry_run: bool = False,
+    started: float | None = None,
 ) -> int:
-    """Curate with progress and a summary on the terminal; the exit code comes back."""
+    """Curate with progress and a summary on the terminal; the exit code comes back. started: the command, by time.monotonic()."""
     from ..audit import summarise
-    from ..curation.engine import prepare, run
+    from ..curation.engine import prepare, run, seconds_before
+    from ..curation.forecast import bytes_of_parts, recall
     from ..plan import make_plan
 
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     footage: Any = config.source(paths, list_file)
+    if licences is not None:
+        footage = _licensed(footage, licences)
     if limit is not None:
         if not hasattr(footage, "take"):
             raise ConfigError(f"--limit: {type(footage).__name__} has no take(number)")
@@ -228,19 +249,13 @@ def curate_to(
         print(f"twoview: {remark}", file=sys.stderr)
     if dry_run:
         plan = make_plan(footage, config.propose, config.sha256, config.size)
-        scenes = {s.scene: s for s in plan.slices}.values()
-        print(f"{len(scenes)} scenes, {sum(s.num_frames for s in scenes):,} frames, {plan.num_parts} parts")
-        most = "at most " if hasattr(config.propose, "follow") else ""  # the frames decide
-        print(f"{most}{sum(s.num_pairs for s in scenes):,} candidates to measure; nothing was written")
-        for scene in scenes:
-            if scene.error:
-                print(f"unreadable: {scene.error}")
-        return SOME_UNREADABLE if any(s.error for s in scenes) else DONE
+        return _foretell(footage, config, plan, out, crew, started)
     job = prepare(footage, config, out, share=share, extend=extend)
     if not job.parts:
         print(f"--parts {share[0]}/{share[1]}: none of the {job.plan.num_parts} parts falls to this share: {out}")
         return DONE
     already = summarise(out, job.plan, job.parts).num_finished  # reads them: one that is broken is named before the work
+    before_s, told = seconds_before(out), recall(out, job.plan)
     if already:
         print(f"{already} of {len(job.parts)} parts were finished before", file=sys.stderr)
     try:
@@ -252,7 +267,10 @@ def curate_to(
         raise
     summary = summarise(out, job.plan, job.parts)
     print_summary(summary, out)
-    print(f"in {time.monotonic() - started:.1f} s")
+    took_s = time.monotonic() - started
+    print(f"in {took_s:.1f} s")
+    if told and not job.left and share == (1, 1):
+        _compare(told, summary.num_kept, bytes_of_parts(out), before_s + took_s, max(1, len(crew.workers)) if crew else 1)
     if hasattr(config, "quota") and summary.num_finished == job.plan.num_parts:
         _choose(out, config, summary)  # pyright: ignore[reportArgumentType]
     if not summary.num_kept and share == (1, 1):  # a share of an array job may well keep nothing
@@ -281,6 +299,96 @@ def _choose(out: Path, config: "Composition", summary: "Summary") -> None:
         print(f"{out}@{config.name} is of before, and stays: choose anew with twoview select {out} --quota FILE --name NAME")
         return
     print(f"{len(selected.keys):,} of {sum(config.quota.values()):,} pairs: {out}@{config.name}")
+
+
+def _licensed(footage: Any, path: Path) -> Any:
+    """The scenes whose licence a list allows, and a line for each licence that it does not."""
+    from ..licences import counted, is_allowed, read_licences
+    from ..plan import about
+
+    allowed = read_licences(path)
+    licence = {name: about(footage, name).licence for name in footage.names()}
+    left_out = [name for name in licence if not is_allowed(licence[name], allowed)]
+    for of, num in counted(licence[name] for name in left_out).items():
+        print(f"left out: {num:,} scene{'s' * (num > 1)} under {'no known licence' if of == UNKNOWN else of}, not in {path}")
+    if left_out and len(left_out) == len(licence):
+        raise ConfigError(f"--licences {path}: none of the scenes given is under a licence in it (see above): add one, or others")
+    if left_out and not hasattr(footage, "only"):
+        raise ConfigError(f"--licences: {type(footage).__name__} has no only(names)")
+    return footage.only(licence.keys() - set(left_out)) if left_out else footage
+
+
+def _foretell(
+    footage: Any, config: "CurateConfig | Composition", plan: "Plan", out: Path, crew: "Crew | None", started: float
+) -> int:
+    """Say what a run would give and take, by a sample of it; for a composition by one of each source."""
+    from ..curation.forecast import forecast, of_source, remember, together
+
+    scenes = list({s.scene: s for s in plan.slices}.values())
+    frames, configs = sum(s.num_frames for s in scenes), [config.of(s.source) for s in scenes]
+    print(f"{_counted(len(scenes), 'scene')}, {_counted(frames, 'frame')}, {_counted(plan.num_parts, 'part')}")
+    follows = any(hasattr(c.propose, "follow") for c in configs)
+    most = "at most " if follows or any(c.max_pairs_per_scene is not None for c in configs) else ""
+    limits = [c.max_pairs_per_scene or s.num_candidates for s, c in zip(scenes, configs, strict=True)]
+    num = sum(s.num_pairs * min(1, limit / max(1, s.num_candidates)) for s, limit in zip(scenes, limits, strict=True))
+    print(f"{most}{num:,.0f} candidates to measure")
+    quota = getattr(config, "quota", {})
+    plans = {source: own for source in quota if (own := of_source(plan, source)).slices} if quota else {"": plan}
+    found: dict[str, Forecast] = {}
+    for source, own in plans.items():
+        of = f"of a sample{source and f' of {source}'} measured"
+        with counting(of, "pieces", stopped="stopped: nothing was written") as tell:
+            some = forecast(footage, config.of(source), own, crew, started=started, tell=tell)
+        found |= {source: some} if some else {}
+        started = time.monotonic()
+    told = together(list(found.values())) if found else None
+    faults = dict.fromkeys((*((("unreadable", s.error) for s in scenes if s.error)), *(told.faults if told else ())))
+    for source in plans.keys() - found.keys():
+        print(f"no forecast{source and f' of {source}'}: not one group of candidates was measured in time")
+    if told is None:
+        print("nothing was written")
+    else:
+        if quota:
+            print(f"{'source':14}{'wanted':>12}{'foretold':>12}")
+        for source, some in found.items() if quota else ():
+            print(f"{source:14}{quota[source]:12,}{some.num_kept:12,.0f}{_kept_range(some)}")
+        _print_forecast(told, "groups or stretches" if follows and quota else "stretches of time" if follows else "groups")
+        path = remember(out, told, plan)
+        print(f"for the real run to compare with: {path}; nothing else was written" if path else "nothing was written")
+    for status, error in faults:
+        print(f"{status}: {error}")
+    return SOME_UNREADABLE if faults else DONE
+
+
+def _print_forecast(told: "Forecast", what: str) -> None:
+    from ..report.page import duration, size
+
+    if told.whole:
+        print(f"  {told.num_kept:,.0f} pairs kept of {told.num_measured:,.0f} measured: all of them, in another folder")
+    else:
+        cut = "; time ran out before the sample was whole" if told.cut_short else ""
+        print(f"  by {told.num_groups:,} {what} in {told.num_places} places{cut}")
+        print(f"  about {told.num_kept:,.0f} pairs kept{_kept_range(told)} of {told.num_measured:,.0f} measured")
+    print(f"  about {duration(told.seconds)} on this machine with {_counted(told.workers, 'worker')}")
+    print(f"  about {size(told.num_bytes)} on disk, with {told.num_stored:,.0f} pairs stored")
+
+
+def _kept_range(told: "Forecast") -> str:
+    return "" if told.whole else f" ({told.kept_low:,.0f} to {told.kept_high:,.0f} in 9 of 10 cases)"
+
+
+def _counted(num: int, what: str) -> str:
+    return f"{num:,} {what}{'' if num == 1 else 's'}"
+
+
+def _compare(told: "Forecast", num_kept: int, num_bytes: int, seconds: float, workers: int) -> None:
+    """What was foretold beside what happened."""
+    from ..report.page import duration, size
+
+    with_told, with_real = (_counted(n, "worker") for n in (told.workers, workers))
+    print(f"foretold: {told.num_kept:,.0f} pairs{_kept_range(told)}; kept: {num_kept:,}")
+    print(f"foretold: {duration(told.seconds)} with {with_told}; took: {duration(seconds)} with {with_real}")
+    print(f"foretold: {size(told.num_bytes)}; on disk: {size(num_bytes)}")
 
 
 def crew_size(workers: int) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from ..errors import ConfigError, UnreadableError
+from ..licences import UNKNOWN
 from .terminal import DONE, FAILED, SOME_UNREADABLE, parse, print_summary
 
 if TYPE_CHECKING:
@@ -136,12 +137,21 @@ def audit(args: Sequence[str]) -> int:
         return FAILED
     summary = summarise(out, plan, selection=selection)
     print_summary(summary, out if selection is None else f"{out}@{selection}")
+    _print_licences(summary)
     _print_overlaps(summary)
     if summary.num_finished < summary.num_parts:
         print(f"{summary.num_finished} of {summary.num_parts} parts are finished: the same command goes on")
     print("every stored picture and sample is as the manifest says")
     print(f"to look at: {write_report(out, selection)}")
     return DONE
+
+
+def _print_licences(summary: "Summary") -> None:
+    """Kept pairs by licence, where any is known."""
+    if set(summary.licences) - {UNKNOWN}:
+        print("  kept pairs by licence")
+        for licence, num in summary.licences.items():
+            print(f"  {num:8,} {licence}")
 
 
 def _print_overlaps(summary: "Summary") -> None:

@@ -18,6 +18,7 @@ def select(args: Sequence[str]) -> int:
 
     from ..dataset import split_name
     from ..duplicates import NEAR_BITS
+    from ..licences import read_licences
     from ..selections import SelectConfig, check_name, left_out_path, read_drop, read_quota, select, write_selection
 
     @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ def select(args: Sequence[str]) -> int:
         least. Default: the kept pairs."""
         where: str | None = None
         """A condition in SQL over the manifest's columns, as "scale < 1.3 and abs(rotation_deg) < 20"."""
+        licences: Path | None = None
+        """A file of licences, one a line, or patterns as CC-BY*; `-` or `unknown`: none is known. Only pairs of such footage."""
         quota: Path | None = None
         """A file with a source, a tab and a number a line: at most so many pairs of it, by hash; * for every other source."""
         drop: Path | None = None
@@ -53,6 +56,7 @@ def select(args: Sequence[str]) -> int:
     config = SelectConfig(
         overlap=None if given.overlap is None else band("--overlap", given.overlap),
         where=given.where,
+        licences=read_licences(given.licences) if given.licences else (),
         quota=read_quota(given.quota) if given.quota else {},
         drop=read_drop(given.drop) if given.drop else frozenset(),
         dedup=given.dedup,

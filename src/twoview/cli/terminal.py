@@ -64,7 +64,9 @@ def print_summary(summary: "Summary", out: Path | str) -> None:
 
 
 @contextlib.contextmanager
-def counting(verb: str, what: str = "pairs") -> Iterator[Callable[[int, int], None]]:
+def counting(
+    verb: str, what: str = "pairs", stopped: str = "stopped: the same command goes on"
+) -> Iterator[Callable[[int, int], None]]:
     """A bar of pairs (or what it is) done of all on a terminal; elsewhere a line every ten seconds."""
     told = started = time.monotonic()
     on_terminal = sys.stderr.isatty()
@@ -84,7 +86,7 @@ def counting(verb: str, what: str = "pairs") -> Iterator[Callable[[int, int], No
     try:
         yield tell
     except (KeyboardInterrupt, SystemExit):
-        print("\nstopped: the same command goes on", file=sys.stderr)
+        print(f"\n{stopped}", file=sys.stderr)
         raise
     finally:
         if on_terminal:

@@ -138,6 +138,12 @@ class Sources:
         """The first `limit` scenes of each source."""
         return replace(self, by_source={name: source.take(limit) for name, source in self.by_source.items()})
 
+    def only(self, names: Iterable[str]) -> "Sources":
+        """The scenes of these names."""
+        names = set(names)
+        some = {name: source.only(names) for name, source in self.by_source.items()}
+        return replace(self, by_source={name: source for name, source in some.items() if source.names()})
+
     @property
     def num_ignored(self) -> int:
         return sum(source.num_ignored for source in self.by_source.values())

@@ -18,7 +18,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,9 @@ from .locks import Lock, holder
 
 MAX_DEATHS = 2
 """A part whose worker dies this often stops the run."""
-_FOLDERS = ("shards", "scenes", "manifest", "locks")
+FOLDERS = ("shards", "scenes", "manifest", "locks")
+Task = Callable[[Callable[[str, Any], None]], None]
+"""What a worker does; it is given what sends a kind and a content back."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,9 @@ def prepare(
     Raises ConfigError where OUT is of another configuration or other footage, or cannot be written.
     """
     with writable(out):
-        if out.is_dir() and _is_foreign(out):
+        if out.is_dir() and is_foreign(out):
             raise ConfigError(f"{out} is not empty and not a dataset of twoview: give an --out that is new or empty")
-        for folder in _FOLDERS:
+        for folder in FOLDERS:
             (out / folder).mkdir(parents=True, exist_ok=True)
         plan = _planned(source, config, out, extend)
     i, n = share
@@ -116,11 +118,11 @@ def writable(out: Path) -> Iterator[None]:
         raise
 
 
-def _is_foreign(folder: Path) -> bool:
+def is_foreign(folder: Path) -> bool:
     """Whether a folder holds what neither a dataset nor an interrupted start of one has."""
     if (folder / "plan.parquet").exists():
         return False
-    ours = {*_FOLDERS, "config.json", "plan.parquet", "runs.jsonl", "report.html", "selections"}
+    ours = {*FOLDERS, "config.json", "plan.parquet", "runs.jsonl", "report.html", "selections", "forecast.json"}
     # The plan too: another process may have written it a moment ago.
     if any(p.name not in ours and not p.name.endswith(".partial") for p in folder.iterdir()):
         return True
@@ -214,12 +216,19 @@ def _note_run(out: Path, started: float, counts: dict[str, Any]) -> None:
         file.write(line + "\n")
 
 
+def seconds_before(out: Path) -> float:
+    """How long the runs in a folder have taken that ended, one after the other."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return sum(json.loads(line)["seconds"] for line in (out / "runs.jsonl").read_text().splitlines())
+    return 0.0
+
+
 def _run_crew(job: Job, crew: Crew, num_left: int, tell: Callable[[Progress], None]) -> None:
     """Give the job to the crew, and pass on what it tells until it has nothing more to do."""
     deaths: Counter[int | None] = Counter()
     busy = crew.workers[:num_left]
     for worker in busy:
-        _send(worker, job)
+        _send(worker, partial(work, job))
     while busy:
         for worker in crew.speaking(busy):
             try:
@@ -232,7 +241,7 @@ def _run_crew(job: Job, crew: Crew, num_left: int, tell: Callable[[Progress], No
                     _check_deaths(job, deaths, worker)
                     tell(Progress(remark=f"a worker was killed ({_how(worker.process.exitcode)}): another goes on"))
                     busy.append(crew.add())
-                    _send(busy[-1], job)
+                    _send(busy[-1], partial(work, job))
                 continue
             if kind == "part":
                 worker.part = content
@@ -244,10 +253,31 @@ def _run_crew(job: Job, crew: Crew, num_left: int, tell: Callable[[Progress], No
                 raise content
 
 
-def _send(worker: Worker, job: Job) -> None:
+def give(crew: Crew, workers: Sequence[Worker], tasks: Sequence[Task], hear: Callable[[str, Any], None]) -> None:
+    """Give each worker a task, and pass on what they tell until all are done. Raises TwoviewError where one dies."""
+    busy = list(workers)
+    for worker, task in zip(busy, tasks, strict=True):
+        _send(worker, task)
+    while busy:
+        for worker in crew.speaking(busy):
+            try:
+                kind, content = worker.pipe.recv()
+            except (EOFError, OSError):
+                worker.process.join()
+                raise TwoviewError(
+                    f"a worker was killed ({_how(worker.process.exitcode)}): try fewer --workers if memory ran out"
+                ) from None
+            if kind == "error":
+                raise content
+            if kind == "done":
+                busy.remove(worker)
+            hear(kind, content)
+
+
+def _send(worker: Worker, task: Task) -> None:
     try:
         worker.pipe.send(sys.path)  # a recipe of the user's own may lie where this process looks and the worker does not
-        worker.pipe.send(job)
+        worker.pipe.send(task)
     except ConnectionError:
         pass  # dead already: its pipe says so when it is read
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -270,7 +300,7 @@ def _how(exitcode: int | None) -> str:
 
 
 def serve(pipe: Connection, parent: int) -> None:
-    """A worker's side: take a job from the pipe and work on it."""
+    """A worker's side: take a task from the pipe and do it."""
 
     def send(kind: str, content: Any) -> None:
         if os.getppid() != parent:
@@ -279,7 +309,7 @@ def serve(pipe: Connection, parent: int) -> None:
 
     try:
         sys.path[:] = pipe.recv()
-        work(pipe.recv(), send)
+        pipe.recv()(send)
         send("done", None)
     except EOFError:
         return

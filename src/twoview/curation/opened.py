@@ -47,7 +47,9 @@ class OpenScene:
     def info(self) -> SceneInfo:
         """What is known of the scene by now."""
         known = self._known or SceneInfo(source="custom", scene=self.scene.name, uri=self.scene.name, kind="custom")
-        return getattr(self.scene, "info", None) or replace(known, num_frames=len(self.scene))
+        return getattr(self.scene, "info", None) or replace(
+            known, num_frames=len(self.scene), licence=known.licence or self.scene.licence
+        )
 
     def read_ahead(self, group: Group) -> None:
         """Make the views of a group in the order of the frames: a video that is read back and forth is decoded again and again."""

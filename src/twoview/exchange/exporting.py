@@ -18,6 +18,7 @@ import numpy as np
 from .. import __version__
 from ..dataset import Dataset
 from ..errors import BrokenDatasetError, ConfigError
+from ..licences import counted
 from ..shards import DEPTH_PARTS, explained, read_bytes, shard_sha256
 from ..sources.images import size_in_header
 
@@ -78,7 +79,8 @@ def _claim(dataset: Dataset, to: str, out: Path) -> None:
         raise ConfigError(f"{out} lies inside {inside}, a dataset or an export: give a folder of its own")
     out.mkdir(parents=True, exist_ok=True)
     (out / NOTE).unlink(missing_ok=True)  # of an export that wrote nothing else
-    origin = {"dataset": str(dataset.path), "selection": dataset.selection, "twoview": __version__}
+    licences = counted(licence for (licence,) in _rows(dataset, "licence"))  # pairs of each
+    origin = {"dataset": str(dataset.path), "selection": dataset.selection, "twoview": __version__, "licences": licences}
     _put(out / NOTE, (json.dumps(note | origin, indent=1) + "\n").encode())
 
 

@@ -87,14 +87,13 @@ def read_shared(path: Path | str) -> Shared:
     if selection is not None:
         digest.update("\n".join(selection_keys(folder, selection).to_pylist()).encode())
     selected = None if selection is None else (folder, selection)
+    recorded = _of_one_source(_recorded(folder / "config.json"), path, chunks, selected)
     return Shared(
         path=Path(path),
         folder=folder,
         selection=selection,
         chunks=tuple(chunks),
-        recorded=_of_one_source(
-            _recorded(folder / "config.json"), path, chunks, None if selection is None else (folder, selection)
-        ),
+        recorded=recorded,
         plan=read_plan(folder),
         scenes=tuple(read_scenes(folder, [p for p in finished_parts(folder) if part_paths(folder, p)[1].exists()]).to_pylist()),
         sha256=digest.hexdigest(),

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ..dataset import all_rows, selection_path
+from ..licences import counted
 from ..plan import read_plan
 from ..shards import finished_parts, read_scenes
 
@@ -21,6 +22,7 @@ COLUMNS = (
     "key",
     "pair_id",
     "source",
+    "licence",
     "scene",
     "frame_index_a",
     "frame_index_b",
@@ -110,6 +112,8 @@ class Figures:
     band: tuple[float, float] | None
     sources: tuple[SourceCount, ...]
     """Most kept pairs first."""
+    licences: dict[str, int]
+    """Kept pairs by licence, most first."""
     spreads: tuple[Spread, ...]
     """Scenes, most kept pairs first, then those that were measured most."""
     runs: tuple[Run, ...]
@@ -152,6 +156,7 @@ def figures_of(folder: Path, selection: str | None = None) -> tuple[Figures, pa.
         refused_bins=_histogram(overlap[~kept]),
         band=_band(folder, selection, config),
         sources=_sources(rows),
+        licences=counted(rows["licence"].filter(rows["kept"]).to_pylist()),
         spreads=_spreads(rows, scenes),
         runs=_runs(folder),
         faults=_faults(scenes),

@@ -77,7 +77,7 @@ def write_report(folder: Path, selection: str | None = None, *, seconds_for_refu
 
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {"count": _count, "share": _share, "duration": _duration, "size": _size, "strip": _strip}
+    environment.filters |= {"count": _count, "share": _share, "duration": duration, "size": size, "strip": _strip}
     return environment.from_string(files("twoview.report").joinpath("page.html").read_text("utf-8"))
 
 
@@ -91,6 +91,7 @@ def _data(figures: Figures, kept: Sequence[Card], refused: Sequence[Card]) -> di
         "kept_bins": figures.kept_bins,
         "refused_bins": figures.refused_bins,
         "sources": {source.source: [source.num_kept, source.num_pairs] for source in figures.sources},
+        "licences": figures.licences,
         "cards": {card.row["key"]: {"grid": card.grid, "patches": card.patches} for card in [*kept, *refused] if card.grid},
     }
 
@@ -102,6 +103,8 @@ def _how(notes: Mapping[str, Any]) -> list[str]:
         lines.append("overlap {}:{}".format(*notes["overlap"]))
     if notes.get("where"):
         lines.append(f"where {notes['where']}")
+    if notes.get("licences"):
+        lines.append(f"licences {', '.join(notes['licences'])}")
     for source, num in (notes.get("quota") or {}).items():
         lines.append(f"at most {num:,} pairs of {'each source' if source == '*' else source}")
     if notes.get("drop"):
@@ -145,7 +148,8 @@ def _share(part: float, whole: float) -> str:
     return f"{percent:.1f} %" if 0 < percent < 10 or 99 < percent < 100 else f"{percent:.0f} %"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.3g} s"
     if seconds < 6000:
@@ -153,7 +157,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} h"
 
 
-def _size(num_bytes: float) -> str:
+def size(num_bytes: float) -> str:
+    """Bytes to terabytes."""
     for unit in ("B", "kB", "MB", "GB"):
         if num_bytes < 1000:
             return f"{num_bytes:.3g} {unit}"

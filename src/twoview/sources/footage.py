@@ -144,6 +144,11 @@ class Footage:
         """Only the first `limit` scenes."""
         return replace(self, inputs=dict(list(self.inputs.items())[:limit]))
 
+    def only(self, names: Iterable[str]) -> "Footage":
+        """Only these scenes, in the order they were found."""
+        wanted = set(names)
+        return replace(self, inputs={name: item for name, item in self.inputs.items() if name in wanted})
+
 
 def find_footage(paths: Iterable[Path], list_file: Path | None = None) -> Footage:
     """Every scene in the files and folders given, and in a list of them.
