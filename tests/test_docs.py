@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,6 +55,14 @@ def test_own_pieces(heading: str, recipe: str, flags: list[str], walk: Path, tmp
         assert {row["frame_index_b"] - row["frame_index_a"] for row in rows} >= {4, 8}
     if recipe == "stacks":
         assert {row["scene"] for row in rows} == {str(path / "frames.npy")}
+
+
+def test_the_composition_of_extend() -> None:
+    names: dict[str, Any] = {}
+    exec(block("Several sources as one dataset"), names)  # noqa: S102
+    composition = names["rooms_and_things"]()
+    assert composition.quota.keys() == composition.members.keys() == {"scannet", "co3d"}
+    assert composition.of("co3d").estimator.name.startswith("covisibility")
 
 
 def test_concepts_name_every_recipe() -> None:
