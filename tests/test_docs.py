@@ -59,7 +59,7 @@ def test_own_pieces(heading: str, recipe: str, flags: list[str], walk: Path, tmp
 
 def test_the_composition_of_extend() -> None:
     names: dict[str, Any] = {}
-    exec(block("Several sources as one dataset"), names)  # noqa: S102
+    exec(block("Several sources as one dataset"), names)
     composition = names["rooms_and_things"]()
     assert composition.quota.keys() == composition.members.keys() == {"scannet", "co3d"}
     assert composition.of("co3d").estimator.name.startswith("covisibility")
