@@ -1,12 +1,14 @@
 """Several sources as one dataset: the pairs are those of each source's own recipe, and quotas choose among them."""
 
+import json
 import os
 import shutil
 import signal
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import twoview
@@ -20,6 +22,7 @@ from twoview.curation.curate import CurateConfig
 from twoview.curation.propose import AllPairs, Consecutive, EverySeconds
 from twoview.errors import ConfigError
 from twoview.recipes import CURATE, PAIRS_3M, REAL, SYNTHETIC, mimic_1m, mimic_3m, mimic_real, mimic_synthetic
+from twoview.report.gallery import FootageAgain
 from twoview.shards import read_manifest, read_scenes
 from twoview.sources.datasets import Mannequin, Objectron, StreetView
 
@@ -84,7 +87,14 @@ def test_three_million(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         assert line.endswith(f"{wanted - num_found:,} short")
     assert "1 of 2 scenes are held out" in said.err
     assert "Cantwell" not in read_scenes(out)["scene"].to_pylist()
-    assert len(twoview.open(out, selection="mimic_3m")) == sum(bool(r["kept"]) for r in rows(out))
+    chosen = twoview.open(out, selection="mimic_3m")
+    assert len(chosen) == sum(bool(r["kept"]) for r in rows(out))
+    again = FootageAgain(out, json.loads((out / "config.json").read_text()), 60.0)
+    for pair in {pair.row.source: pair for pair in chosen}.values():  # as the page shows refused ones
+        assert not again.card(asdict(pair.row)).why
+        picture = again._open[pair.row.source, pair.row.scene]
+        assert callable(picture)
+        assert np.abs(picture(pair.row.frame_index_b).astype(float) - pair.b).mean() < 8  # of JPEG
 
 
 def test_a_source_of_a_composition_is_made_again_from_the_manifest(

@@ -25,6 +25,7 @@ from ..curation.curate import CurateConfig
 from ..curation.engine import Job, Progress, run, versions, writable
 from ..curation.locks import Lock
 from ..curation.opened import OpenScene
+from ..curation.recorded import config_of
 from ..dataset import selection_path
 from ..errors import BrokenDatasetError, ConfigError, UnreadableError
 from ..plan import Plan, Slice, about, read_plan, write_plan
@@ -34,7 +35,7 @@ from ..sources import Footage
 from .exporting import Tell
 from .rebuild import PartWriter, outcomes_path
 from .recognise import OwnScene, Wanted, candidates, fingerprints
-from .shared import Shared, config_of, lines_of, read_shared, rows_of, size_px
+from .shared import Shared, lines_of, read_shared, rows_of, size_px
 
 TABLE = "remade.tsv"
 NUM_PROBES = 3
@@ -86,7 +87,7 @@ def remake(
     of twoview's, or OUT holds anything else.
     """
     manifest = read_shared(shared)
-    config, unmeasured = config_of(manifest)
+    config, unmeasured = config_of(manifest.recorded, manifest.folder / "config.json")
     found: Any = config.source(footage, None)
     if not isinstance(found, Footage):
         raise ConfigError(

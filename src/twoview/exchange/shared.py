@@ -1,27 +1,23 @@
 """A dataset without its pictures, as somebody shares it who may not share those: what it says of its pairs and of their making."""
 
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..curation.curate import CurateConfig
-from ..curation.views import PairCrop
 from ..dataset import selection_keys, split_name
 from ..errors import ConfigError
 from ..plan import Plan, Slice, read_plan
-from ..schema import Estimator, Row
+from ..schema import Row
 from ..shards import ROW_SCHEMA, finished_parts, key_of, part_paths, read_scenes
-from ..sources import find_footage
 
 CHUNK_PAIRS = 2_000
 """Rows in a part that is made of a manifest in one file."""
@@ -213,53 +209,6 @@ def lines_of(shared: Shared, part: int) -> pa.Table:
 
 def rows_of(lines: pa.Table) -> list[Row]:
     return [Row(**{**line, "reasons": line["reasons"] or []}) for line in lines.to_pylist()]
-
-
-def config_of(shared: Shared) -> tuple[CurateConfig, str]:
-    """How the pictures were cut and measured, and why the pairs cannot be measured again, or ''.
-
-    Of the configuration only what makes pictures and measures them; the rest is as in the recipe `paper`. Raises ConfigError where
-    the footage was found by a source that is none of twoview's.
-    """
-    known, where = shared.recorded, shared.folder / "config.json"
-    source: Any = find_footage if known["source"] == "find_footage" else _piece(known["source"], "sources", where)
-    if not callable(source):
-        raise ConfigError(f"{where}: its footage was found by {_called(known['source'])}, a source that is none of twoview's")
-    estimator = _piece(known["estimator"], "curation", where)
-    why = ""
-    if not isinstance(estimator, Estimator):
-        why = f"the estimator {_called(known['estimator'])} is none of twoview's"
-    elif estimator.name != known["estimator"].get("name"):
-        why = f"they were measured by {known['estimator'].get('name')}, and this version has {estimator.name}"
-    if known["crop"] not in get_args(PairCrop):
-        raise ConfigError(f"{where}: the crop {known['crop']!r} is not one of this version of twoview")
-    try:
-        config = CurateConfig(source=cast(Any, source), crop=known["crop"], size=int(known["size"]), seed=int(known.get("seed", 0)))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: {error}") from None
-    return (config if why else replace(config, estimator=estimator)), why
-
-
-def _called(known: Any) -> str:
-    return str((known.get("name") or known.get("type")) if isinstance(known, dict) else known)
-
-
-def _piece(known: Any, room: str, where: Path) -> Any:
-    """An object as config.json records it, if its class is in this room of twoview; None for others', which are not imported."""
-    module, _, name = str(known.get("type")).partition(":") if isinstance(known, dict) else ("", "", "")
-    if not module.startswith(f"twoview.{room}."):
-        return None
-    try:
-        piece = getattr(importlib.import_module(module), name)
-        if not (isinstance(piece, type) and is_dataclass(piece)):
-            return None
-        own = {f.name for f in fields(piece)}
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in known.items() if key in own}
-        if set(known) - own - {"type", "name"}:
-            raise TypeError
-        return piece(**values)
-    except (ImportError, AttributeError, TypeError):
-        raise ConfigError(f"{where}: {module}:{name} is not as in this version of twoview: use the one that it names") from None
 
 
 def size_px(shared: Shared, piece: Slice) -> tuple[int, int] | None:

@@ -1,12 +1,13 @@
 """Pairs to look at: which ones, and their pictures. Stored ones come from their tars, refused ones from the footage."""
 
 import base64
+import contextlib
 import io
 import json
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,20 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
+from ..curation.recorded import config_of
 from ..curation.views import picture
 from ..dataset import decode
 from ..errors import ConfigError, TwoviewError
 from ..plan import read_plan
-from ..schema import Scene
 from ..shards import read_sample, read_scenes
-from ..sources.datasets import Gibson, Hm3d, Matterport
-from ..sources.footage import find_footage
-from ..sources.scene import Walk, Walks
+from ..sources import datasets
 from .figures import codes_of, spread_evenly
 
 NUM_KEPT, NUM_REFUSED = 24, 24
 LONGER_SIDE_PX = 320
 """Larger pictures are shrunk to this."""
-_WALKS = {f"{kind.__module__}:{kind.__qualname__}": kind for kind in (Walks, Hm3d, Gibson, Matterport)}
-"""The sources that render, by their names in config.json: nothing else that is named there is imported."""
+ROOTS_ABOVE = 7
+"""A dataset is read from a folder that is at most so far above its scene."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +127,9 @@ class FootageAgain:
         plan = read_plan(folder)
         self._fingerprints = plan.fingerprints if plan else {}
         self._inputs = {(s["source"], s["scene"]): s for s in read_scenes(folder).to_pylist()}
-        self._settings = config["config"]
+        self._settings, self._where = config["config"], folder / "config.json"
         self._seconds, self._end = seconds, time.monotonic() + seconds
-        self._open: dict[tuple[str, str], Scene | str] = {}
+        self._open: dict[tuple[str, str], Callable[[int], UInt8[np.ndarray, "h w 3"]] | str] = {}
 
     def card(self, row: dict[str, Any]) -> Card:
         """A refused pair with its pictures, or with the reason why it has none."""
@@ -143,41 +142,35 @@ class FootageAgain:
         if isinstance(scene, str):
             return Card(row=row, why=scene)
         try:
-            a, b = (self._cut(scene[row[f"frame_index_{view}"]].image) for view in "ab")
+            a, b = (scene(row[f"frame_index_{view}"]) for view in "ab")
         except (TwoviewError, IndexError) as error:
             return Card(row=row, why=str(error))
         return Card(row=row, a=_encoded(a), b=_encoded(b))
 
-    def _cut(self, image: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "h2 w2 3"]:
-        return picture(image, self._settings.get("crop", "centre"), self._settings.get("size", 256))[0]
-
-    def _found(self, source: str, scene: str) -> Scene | str:
-        """The scene, if its footage is where it was, with the bytes that it had; else what to do."""
+    def _found(self, source: str, scene: str) -> Callable[[int], UInt8[np.ndarray, "h w 3"]] | str:
+        """What gives the scene's pictures, if its footage is where it was, with the bytes that it had; else what to do."""
         info = self._inputs.get((source, scene))
         again = "To look at refused pairs, curate with --store 0:1"
-        if info is None or info["kind"] not in ("video", "images", "scene"):
+        known = self._settings.get("members", {}).get(source, self._settings)
+        if info is None or "source" not in known:  # imported
             return f"its pictures are not stored. {again}"
         path = Path(info["uri"])
-        if not path.exists():
+        if not path.exists() and not any(p.is_file() for p in path.parents):  # in a file, as an HDF5's groups are
             return f"its footage is not at {path} from here. Run audit where curate ran. {again}"
         try:
-            footage = (Walks() if info["kind"] == "scene" else find_footage)([path])
-            same: Callable[[str], bool] = lambda n: footage.inputs[n].uri == info["uri"]  # noqa: E731
-            for name in filter(same, footage.names()):
-                if footage.fingerprint(name)[0] == self._fingerprints.get(scene):
-                    return self._walk(path, scene) if info["kind"] == "scene" else footage.open(name)
-        except TwoviewError as error:
-            return str(error)
+            config, _ = config_of(known, self._where)
+        except ConfigError as error:
+            return f"{error}. {again}"
+        above = ROOTS_ABOVE if type(config.source).__module__.startswith(datasets.__name__) else 0
+        for root in (path, *path.parents[:above]):
+            with contextlib.suppress(TwoviewError):
+                footage: Any = config.source([root], None)
+                for name in (n for n in footage.names() if footage.about(n).uri == info["uri"]):
+                    if footage.fingerprint(name)[0] == self._fingerprints.get(scene):
+                        own = replace(footage.inputs[name], name=scene, source=source)
+                        opened = replace(footage, inputs={scene: own}).open(scene)
+                        return lambda index: picture(opened[index].image, config.crop, config.size)[0]
+                    above = 0
+            if not above:
+                break
         return f"what is at {path} is not, or not just, what was curated. {again}"
-
-    def _walk(self, path: Path, scene: str) -> Walk:
-        """The walks through a 3D scene, as they were configured: its views are rendered again."""
-        known = dict(self._settings.get("source") or {})
-        kind = _WALKS.get(known.pop("type", ""))
-        if kind is None:
-            raise ConfigError("its pictures were rendered by a source that is not known here")
-        fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in known.items()}
-        walks = kind(**fields)
-        for name, value in (("size_px", self._settings["size"]), ("seed", self._settings["seed"])):
-            object.__setattr__(walks, name, value)
-        return Walk(path, walks, name=scene)
