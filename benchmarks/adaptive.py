@@ -84,7 +84,7 @@ class Clip:
 
 def curated(clip: Clip, config: CurateConfig) -> tuple[list[Pair], float]:
     """Every pair that was measured, and the CPU seconds from opening the video to the shard."""
-    whole = make_plan(clip, config.propose, config.sha256, config.size).slices[0]
+    whole = make_plan(clip, config).slices[0]
     pairs: list[Pair] = []
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("shards", "scenes", "manifest"):

@@ -40,7 +40,7 @@ def window_part(config: CurateConfig, first: int) -> tuple[float, float | None, 
     """CPU seconds of curating the window that begins with a frame, the overlap it kept, and frames described."""
     footage = find_footage([KITCHEN])
     name = footage.names()[0]
-    whole = make_plan(footage, config.propose, config.sha256, config.size).slices[0]
+    whole = make_plan(footage, config).slices[0]
     scene = OpenScene(footage.open(name), config)
     scene.scene[first]  # the way to the middle of a video is not the window's own
     kept: list[float] = []

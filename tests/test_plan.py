@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import twoview.plan as plan_module
-from twoview.curation.propose import Consecutive, EverySeconds
+from twoview.curation.curate import CurateConfig
+from twoview.curation.propose import Consecutive
 from twoview.errors import BrokenDatasetError, ConfigError, UnreadableError
 from twoview.plan import MAX_PART_COST, MIN_PART_COST, NUM_PARTS, Plan, Slice, check_same, make_plan, read_plan, write_plan
 from twoview.schema import Frame, Scene, SceneInfo
@@ -59,9 +60,12 @@ class Made:
         return self.digests.get(name, name), 1000
 
 
+SHA = CurateConfig(propose=Consecutive()).sha256
+
+
 def planned(lengths: list[int], old: Plan | None = None, propose: Any = None) -> Plan:
     source = Made({f"v{i}": n for i, n in enumerate(lengths)})
-    return make_plan(source, propose or Consecutive(), "sha", 256, old)
+    return make_plan(source, CurateConfig(propose=propose or Consecutive()), old)
 
 
 def cost(plan: Plan, part: int) -> float:
@@ -105,7 +109,7 @@ def test_very_much_footage_makes_parts_of_bounded_size(monkeypatch: pytest.Monke
 
 def test_a_part_holds_at_most_a_gibibyte_of_pictures() -> None:
     source = Made({"v": 100_000})
-    small, large = (make_plan(source, Consecutive(), "sha", size).num_parts for size in (256, 4096))
+    small, large = (make_plan(source, CurateConfig(propose=Consecutive(), size=size)).num_parts for size in (256, 4096))
     assert small == NUM_PARTS
     assert large == pytest.approx(106_250 * 0.8 * 4096**2 / 2**30, rel=0.01)
 
@@ -142,7 +146,7 @@ def test_a_source_that_says_little() -> None:
         def open(self, name: str, /) -> Scene:
             return Blank(name, 5)
 
-    (piece,) = make_plan(Bare(), EverySeconds(), "sha", 256).slices
+    (piece,) = make_plan(Bare(), CurateConfig()).slices
     assert (piece.source, piece.kind, piece.num_frames, piece.size_bytes) == ("Bare", "custom", 5, 0)
     assert len(piece.fingerprint) == 64
 
@@ -179,7 +183,7 @@ def test_same_footage_or_not(tmp_path: Path) -> None:
     plan = planned([5, 6, 7])
     source = Made({"v0": 5, "v1": 6, "v2": 7})
 
-    def check(sha: str = "sha", extend: bool = False) -> list[str]:
+    def check(sha: str = SHA, extend: bool = False) -> list[str]:
         return check_same(plan, source, sha, tmp_path, extend=extend)
 
     assert check() == check(extend=True) == []

@@ -1,6 +1,7 @@
 """A dataset, or a selection of it, as a sequence of pairs: what training code and every other reader opens. No torch."""
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +172,13 @@ def check_dataset(folder: Path) -> None:
     """Raises ConfigError where there is no dataset."""
     if not (folder / "plan.parquet").exists():
         raise ConfigError(f"{folder}: no dataset of twoview there (plan.parquet is missing)")
+
+
+def check_name(name: str) -> str:
+    """The name, if it can be one: it becomes a file, and stands after the @ of DIR@NAME."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise ConfigError(f"--name {name}: give up to 100 letters, digits, dots, dashes and underscores")
+    return name
 
 
 def selection_path(folder: Path, name: str) -> Path:

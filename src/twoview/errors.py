@@ -2,6 +2,7 @@
 
 TwoviewError                 1   anything that twoview itself reports
 ├── ConfigError              2   a flag, a recipe or a folder that cannot be used as asked
+│   └── LeftOutError         2   a dataset of which its own rule leaves out every scene that is there
 ├── UnreadableError          3   one input or one frame that cannot be read; the run goes on
 ├── BrokenDatasetError       1   files in OUT that are not what their manifest says
 └── TryLaterError           75   a full disk, a part held elsewhere: the same command finishes it later
@@ -14,6 +15,10 @@ class TwoviewError(Exception):
 
 class ConfigError(TwoviewError):
     exit_code = 2
+
+
+class LeftOutError(ConfigError):
+    """So that a composition can do without such a dataset."""
 
 
 class UnreadableError(TwoviewError):

@@ -7,12 +7,13 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import BrokenDatasetError, ConfigError, UnreadableError
-from .schema import Proposer, SceneInfo, Source, iter_groups
+from .schema import SceneInfo, Source, iter_groups
 from .shards import finished_parts, schema_of, table_bytes, write_whole
 
 MIN_PART_COST, MAX_PART_COST = 24.0, 10_000.0
@@ -80,13 +81,26 @@ def fingerprint(source: Source, name: str) -> tuple[str, int]:
     return known(name) if known else (hashlib.sha256(name.encode()).hexdigest(), 0)
 
 
-def make_plan(source: Source, propose: Proposer, config_sha256: str, size_px: int, old: Plan | None = None) -> Plan:
+class Config(Protocol):
+    """Of a configuration what a plan follows from."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def of(self, source: str, /) -> Any:
+        """What has `propose` for the scenes of a source."""
+
+
+def make_plan(source: Source, config: Config, old: Plan | None = None) -> Plan:
     """Cut every scene of a source that the old plan does not have into parts, after the old plan's."""
     seen = old.fingerprints if old else {}
     names = [n for n in source.names() if n not in seen]
     with ThreadPoolExecutor(4) as pool:  # listing packets and hashing wait for the disk
-        surveyed = list(pool.map(lambda name: _survey(source, name, propose), names))
-    pair_bytes = 0.8 * size_px**2  # two JPEGs at quality 95
+        surveyed = list(pool.map(lambda name: _survey(source, name, config), names))
+    pair_bytes = 0.8 * config.size**2  # two JPEGs at quality 95
     most = min(MAX_PART_COST, MAX_PART_BYTES / pair_bytes)
     target = min(max(sum(s.cost for s in surveyed) / NUM_PARTS, MIN_PART_COST), most)
     part, held = (old.num_parts if old else 0), 0.0
@@ -102,7 +116,7 @@ def make_plan(source: Source, propose: Proposer, config_sha256: str, size_px: in
             held += cost / num
             if held >= target or k < num - 1:
                 part, held = part + 1, 0.0
-    return Plan((*(old.slices if old else ()), *slices), config_sha256)
+    return Plan((*(old.slices if old else ()), *slices), config.sha256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +135,10 @@ class _Survey:
         return 1 + VIEW_COST * max(0, self.num_views - 1) + PAIR_COST * self.scene.num_pairs + frames
 
 
-def _survey(source: Source, name: str, propose: Proposer) -> _Survey:
+def _survey(source: Source, name: str, config: Config) -> _Survey:
     """A scene and the work in it. Raises ConfigError for a group that no slice would hold: it would be lost in silence."""
     info, (digest, size_bytes) = about(source, name), fingerprint(source, name)
+    propose = config.of(info.source).propose
     num_frames = num_groups = num_pairs = 0
     views: set[int] = set()
     starts: set[int] = set()
@@ -140,8 +155,7 @@ def _survey(source: Source, name: str, propose: Proposer) -> _Survey:
         error = str(unreadable)
     foreign = next((i for i in starts if not 0 <= i < num_frames), None)
     if foreign is not None:
-        who = type(propose).__name__
-        raise ConfigError(f"{who} proposes frame {foreign} of {name}, which has frames 0 to {num_frames - 1}")
+        raise ConfigError(f"{type(propose).__name__} proposes frame {foreign} of {name}, which has frames 0 to {num_frames - 1}")
     return _Survey(
         scene=Slice(
             part=0,

@@ -1,7 +1,6 @@
 """Choices made later: which of a dataset's stored pairs to use. A selection is a list of keys; nothing is decoded or copied."""
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from .dataset import check_dataset, chosen, selection_keys, selection_path
+from .dataset import check_dataset, check_name, chosen, selection_keys, selection_path
 from .duplicates import (
     COLUMNS,
     LEFT_OUT,
@@ -256,13 +255,6 @@ def write_selection(folder: Path, name: str, selected: Selected, config: SelectC
 def left_out_path(folder: Path, name: str) -> Path:
     """The list of what a selection left out as a duplicate."""
     return selection_path(folder, name).with_name(f"{name}.left_out.tsv")
-
-
-def check_name(name: str) -> str:
-    """The name, if it can be one: it becomes a file, and stands after the @ of DIR@NAME."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-        raise ConfigError(f"--name {name}: give up to 100 letters, digits, dots, dashes and underscores")
-    return name
 
 
 def read_quota(path: Path) -> dict[str, int]:

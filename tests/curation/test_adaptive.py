@@ -396,5 +396,5 @@ def test_parts_of_a_long_video_hold_a_quarter_of_a_minute(long_pan: Path) -> Non
         def open(self, name: str) -> Video:
             return Video(long_pan)
 
-    slices = make_plan(Source(), Adaptive(), "", 256).slices
+    slices = make_plan(Source(), CurateConfig(propose=Adaptive())).slices
     assert [s.stop - s.start for s in slices] == [400, 400, 400]

@@ -17,14 +17,16 @@ from runs import digests, finish, litter, start, wait_for
 from runs import twoview as run
 from twoview.cli import main
 from twoview.cli.curate import curate_to
-from twoview.curation.composition import ALIASES, Composition
+from twoview.curation.composition import ALIASES, Composition, _roots
 from twoview.curation.curate import CurateConfig
 from twoview.curation.propose import AllPairs, Consecutive, EverySeconds
+from twoview.dataset import selection_keys
 from twoview.errors import ConfigError
 from twoview.recipes import CURATE, PAIRS_3M, REAL, SYNTHETIC, mimic_1m, mimic_3m, mimic_real, mimic_synthetic
 from twoview.report.gallery import FootageAgain
 from twoview.shards import read_manifest, read_scenes
 from twoview.sources.datasets import Mannequin, Objectron, StreetView
+from twoview.sources.video import Video
 
 TEN = set(PAIRS_3M)
 
@@ -85,7 +87,7 @@ def test_three_million(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         num_found, num_taken = (int(word) for word in line.split()[2:4])
         assert num_found == num_taken == sum(r["source"] == source and bool(r["kept"]) for r in rows(out))
         assert line.endswith(f"{wanted - num_found:,} short")
-    assert "1 of 2 scenes are held out" in said.err
+    assert "left out: 1 of 2 scenes" in said.err
     assert "Cantwell" not in read_scenes(out)["scene"].to_pylist()
     chosen = twoview.open(out, selection="mimic_3m")
     assert len(chosen) == sum(bool(r["kept"]) for r in rows(out))
@@ -97,22 +99,23 @@ def test_three_million(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         assert np.abs(picture(pair.row.frame_index_b).astype(float) - pair.b).mean() < 8  # of JPEG
 
 
-def test_a_source_of_a_composition_is_made_again_from_the_manifest(
-    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """One source at a time, as each is read its own way."""
+def test_a_composition_is_made_again_from_its_manifest(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All sources at once, to the byte; and those of one, from its folder alone, without the one that is not there."""
     out, mine = tmp_path / "all", sources / "MannequinChallenge"
     assert curate_to([sources], three(), out) == 0
-    chosen = read_manifest(out).to_pylist()
+    shards = {name: digest for name, digest in digests(out).items() if name.startswith("shards/")}
+    shared = read_manifest(out).to_pylist()
     shutil.rmtree(out / "shards")
-    assert main(["import", str(out), "--from", "manifest", "--footage", str(mine), "--out", str(tmp_path / "again")]) == 2
-    assert "are of 3 sources (mannequin, objectron, street_view)" in capsys.readouterr().err
-    assert main(["select", str(out), "--name", "mannequin", "--where", "source = 'mannequin'"]) == 0
-    command = ["import", f"{out}@mannequin", "--from", "manifest", "--footage", str(mine), "--out", str(tmp_path / "again")]
-    assert main(command) == 0
-    again = {r["pair_id"]: r["sha256_a"] for r in rows(tmp_path / "again") if r["kept"]}
-    assert again == {r["pair_id"]: r["sha256_a"] for r in chosen if r["kept"] and r["source"] == "mannequin"}
-    assert again
+    again = ("--from", "manifest", "--footage")
+    assert main(["import", str(out), *again, str(sources), "--out", str(tmp_path / "whole")]) == 0
+    assert shards.items() <= digests(tmp_path / "whole").items()
+    assert selection_keys(tmp_path / "whole", "three").equals(selection_keys(out, "three"))
+    capsys.readouterr()
+    assert main(["import", str(out), *again, str(mine), "--out", str(tmp_path / "part")]) == 3
+    assert "nothing in the footage has its bytes or its name" in capsys.readouterr().out
+    back = {r["pair_id"]: r["sha256_a"] for r in rows(tmp_path / "part") if r["kept"]}
+    assert back == {r["pair_id"]: r["sha256_a"] for r in shared if r["kept"] and r["source"] == "mannequin"}
+    assert back
 
 
 def test_the_held_out_scenes_are_walked_by_their_own_recipe_only(sources: Path, tmp_path: Path) -> None:
@@ -140,7 +143,7 @@ def test_missing_roots_are_named_or_left_out_and_come_later(
     assert curate_to([part], composition, out, extend=True) == 0
     assert {r["source"] for r in rows(out)} == {"objectron", "mannequin"}
     assert before.items() <= digests(out).items()
-    assert "is of before, and stays" in capsys.readouterr().out
+    assert f"{out}@three-2" in capsys.readouterr().out
 
 
 def test_killed_and_run_again(sources: Path, tmp_path: Path) -> None:
@@ -175,6 +178,88 @@ def test_bad_roots(paths: list[str], words: str, tmp_path: Path) -> None:
 def test_a_list_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="finds its scenes itself"):
         three().source([tmp_path], tmp_path / "list.txt")
+
+
+def test_whoever_finishes_the_last_part_chooses(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert curate_to([sources], three(), tmp_path / "two", share=(2, 2)) == 0
+    assert "whoever finishes the last chooses three" in capsys.readouterr().out
+    assert not (tmp_path / "two" / "selections").exists()
+    assert curate_to([sources], three(), tmp_path / "two", share=(1, 2)) == 0
+    assert curate_to([sources], three(), tmp_path / "one") == 0
+    assert (
+        twoview.open(tmp_path / "two", selection="three")
+        .manifest()
+        .equals(twoview.open(tmp_path / "one", selection="three").manifest())
+    )
+
+
+def test_sources_of_ones_own_are_called_as_their_members(walk: Path, tmp_path: Path) -> None:
+    """What says no more of itself than names() and open() goes by the name of its class."""
+    folder = tmp_path / "My-Set"
+    folder.mkdir()
+    shutil.copy(walk, folder / "walk.mp4")
+    config = CurateConfig(overlap=(0.3, 0.95), propose=Consecutive(step=5))
+    with pytest.raises(ConfigError, match="scenes are of the source 'video'"):
+        Composition(name="mine", members={"My-Set": config}, quota={"My-Set": 3}, claimed="").source([tmp_path])
+    mine = replace(config, source=bare)
+    composition = Composition(name="mine", members={"Bare": mine}, quota={"Bare": 3}, claimed="")
+    assert curate_to([folder], composition, tmp_path / "pairs") == 0
+    assert len(twoview.open(tmp_path / "pairs", selection="mine")) == 3
+
+
+class Bare:
+    """The least that a source has."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def names(self) -> list[str]:
+        return ["walk"]
+
+    def open(self, name: str) -> Video:
+        return Video(self.path, name=name)
+
+
+def bare(paths: list[Path], list_file: Path | None) -> Bare:
+    return Bare(next(paths[0].glob("*.mp4")))
+
+
+def test_all_left_out_is_as_missing(sources: Path, tmp_path: Path) -> None:
+    """A source of which its own rule leaves out all: said, and gone on without."""
+    (tmp_path / "gibson").mkdir()
+    (tmp_path / "gibson" / "Cantwell.glb").symlink_to(sources / "gibson" / "Cantwell.glb")
+    (tmp_path / "mp3d").symlink_to(sources / "mp3d")
+    (tmp_path / "matterport3d").symlink_to(sources / "mp3d")
+    with pytest.raises(ConfigError, match=r"--recipe mimic_gibson --source.part held_out"):
+        replace(mimic_synthetic(), members={"gibson": mimic_synthetic().of("gibson")}, quota={"gibson": 1}).source([tmp_path])
+    found = replace(mimic_synthetic(), allow_missing=True).source([tmp_path])
+    assert list(found.names()) == ["17DRP5sb8fy"]  # once, though two links lead there
+    assert "every scene of it (1) is held out" in found.remark
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "my mix"}, "dashes and underscores"),
+        ({"quota": {"objectron": 1}}, "the same sources"),
+        ({"members": {}}, "one at least"),
+    ],
+)
+def test_compositions_that_are_none(changes: dict, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        replace(three(), **changes)
+
+
+@pytest.mark.parametrize("source", sorted(TEN))
+def test_every_source_by_its_own_recipe(source: str, sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From the command line, as a user of one dataset does it."""
+    (folder,) = _roots(source, [sources])
+    flags = ("--max-pairs-per-scene", "8") if source in SYNTHETIC else ()
+    assert main(["curate", str(folder), "--recipe", f"mimic_{source}", "--out", str(tmp_path / "pairs"), *flags]) == 0
+    found = rows(tmp_path / "pairs")
+    assert {r["source"] for r in found} == {source}
+    assert any(r["kept"] for r in found)
+    assert None not in {r["licence"] for r in found}
 
 
 def test_members_of_two_sizes_do_not_go_together() -> None:
@@ -218,7 +303,7 @@ def test_a_change_of_a_member_is_another_dataset() -> None:
     composition = three()
     other = {**composition.members, "objectron": replace(composition.members["objectron"], overlap=(0.4, 0.95))}
     assert replace(composition, members=other).sha256 != composition.sha256
-    assert replace(composition, quota={"objectron": 1}, allow_missing=True).sha256 == composition.sha256
+    assert replace(composition, quota=dict.fromkeys(composition.quota, 1), allow_missing=True).sha256 == composition.sha256
 
 
 def test_each_source_is_foretold_for_itself(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

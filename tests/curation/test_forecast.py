@@ -34,7 +34,7 @@ def told(out: Path) -> dict:
 
 def foretell(paths: list[Path], config: CurateConfig) -> Forecast:
     source = config.source(paths, None)
-    found = forecast.forecast(source, config, make_plan(source, config.propose, config.sha256, config.size))
+    found = forecast.forecast(source, config, make_plan(source, config))
     assert found is not None
     return found
 
@@ -280,7 +280,7 @@ def test_time_as_a_run_spends_it(propose: object, length: int, tmp_path: Path, m
     small(monkeypatch, 40)
     config = CurateConfig(propose=propose, estimator=SlowEstimator(clock), size=32)  # pyright: ignore[reportArgumentType]
     source = SlowSource(clock, length, photos=isinstance(propose, AllPairs))
-    found = forecast.forecast(source, config, make_plan(source, config.propose, config.sha256, config.size))
+    found = forecast.forecast(source, config, make_plan(source, config))
     assert found is not None
     assert not found.whole
     clock.now = 0.0

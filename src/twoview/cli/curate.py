@@ -1,16 +1,18 @@
 """The verbs that make a dataset: curate and demo."""
 
+import contextlib
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, is_dataclass, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..errors import ConfigError, TryLaterError
 from ..licences import UNKNOWN
-from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, counting, parse, print_summary
+from .terminal import DONE, NOTHING_KEPT, SOME_UNREADABLE, band, counting, parse, print_faults, print_summary
 
 if TYPE_CHECKING:
     from ..audit import Summary
@@ -170,8 +172,8 @@ def _compose_with(crew: "Crew", args: Sequence[str], started: float, recipe_name
         """Processes; 0: one for each processor."""
         max_pairs_per_scene: int | None = None
         """At most this many groups of candidates of a scene are measured, spread evenly over it; each gives one pair or none."""
-        seed: int = 0
-        """Seeds every draw."""
+        seed: int | None = None
+        """Seeds every draw. Default: as the members have it."""
         parts: str = "1/1"
         """Only the share i of n of the parts, i from 1 to n: for array jobs, each with its own i and the same --out."""
         extend: bool = False
@@ -188,7 +190,11 @@ def _compose_with(crew: "Crew", args: Sequence[str], started: float, recipe_name
     _check_numbers(given)
     most = given.max_pairs_per_scene
     members = {
-        source: replace(config, seed=given.seed, max_pairs_per_scene=config.max_pairs_per_scene if most is None else most)
+        source: replace(
+            config,
+            seed=config.seed if given.seed is None else given.seed,
+            max_pairs_per_scene=config.max_pairs_per_scene if most is None else most,
+        )
         for source, config in base.members.items()
     }
     return curate_to(
@@ -228,6 +234,7 @@ def curate_to(
 ) -> int:
     """Curate with progress and a summary on the terminal; the exit code comes back. started: the command, by time.monotonic()."""
     from ..audit import summarise
+    from ..curation.composition import Composition
     from ..curation.engine import prepare, run, seconds_before
     from ..curation.forecast import bytes_of_parts, recall
     from ..plan import make_plan
@@ -248,7 +255,7 @@ def curate_to(
     if remark := getattr(footage, "remark", ""):
         print(f"twoview: {remark}", file=sys.stderr)
     if dry_run:
-        plan = make_plan(footage, config.propose, config.sha256, config.size)
+        plan = make_plan(footage, config)
         return _foretell(footage, config, plan, out, crew, started)
     job = prepare(footage, config, out, share=share, extend=extend)
     if not job.parts:
@@ -271,18 +278,21 @@ def curate_to(
     print(f"in {took_s:.1f} s")
     if told and not job.left and share == (1, 1):
         _compare(told, summary.num_kept, bytes_of_parts(out), before_s + took_s, max(1, len(crew.workers)) if crew else 1)
-    if hasattr(config, "quota") and summary.num_finished == job.plan.num_parts:
-        _choose(out, config, summary)  # pyright: ignore[reportArgumentType]
+    if isinstance(config, Composition):
+        _choose(out, config, summary if share == (1, 1) else summarise(out, job.plan), job.plan.num_parts)
     if not summary.num_kept and share == (1, 1):  # a share of an array job may well keep nothing
         print(_advice(summary, config), file=sys.stderr)
         return SOME_UNREADABLE if summary.errors else NOTHING_KEPT
     return SOME_UNREADABLE if summary.errors else DONE
 
 
-def _choose(out: Path, config: "Composition", summary: "Summary") -> None:
+def _choose(out: Path, config: "Composition", summary: "Summary", num_parts: int) -> None:
     """Select by the quotas of a composition, and print a line for each source: wanted, found, taken."""
     from ..selections import SelectConfig, select, write_selection
 
+    if summary.num_finished < num_parts:
+        print(f"{summary.num_finished:,} of {num_parts:,} parts are finished; whoever finishes the last chooses {config.name}")
+        return
     choice = SelectConfig(quota=config.quota)
     selected = select(out, choice)
     print(f"wanted: {config.claimed}")
@@ -293,12 +303,11 @@ def _choose(out: Path, config: "Composition", summary: "Summary") -> None:
         print(f"{source:14}{wanted:12,}{summary.kept_by_source.get(source, 0):12,}{taken:12,}{short}")
     if not len(selected.keys):
         return
-    try:
-        write_selection(out, config.name, selected, choice, None)
-    except ConfigError:  # the dataset was extended since
-        print(f"{out}@{config.name} is of before, and stays: choose anew with twoview select {out} --quota FILE --name NAME")
-        return
-    print(f"{len(selected.keys):,} of {sum(config.quota.values()):,} pairs: {out}@{config.name}")
+    for name in chain([config.name], (f"{config.name}-{n}" for n in count(2))):
+        with contextlib.suppress(ConfigError):  # of before the dataset was extended; a selection stays as it is
+            write_selection(out, name, selected, choice, None)
+            print(f"{len(selected.keys):,} of {sum(config.quota.values()):,} pairs: {out}@{name}")
+            return
 
 
 def _licensed(footage: Any, path: Path) -> Any:
@@ -322,6 +331,7 @@ def _foretell(
     footage: Any, config: "CurateConfig | Composition", plan: "Plan", out: Path, crew: "Crew | None", started: float
 ) -> int:
     """Say what a run would give and take, by a sample of it; for a composition by one of each source."""
+    from ..curation.composition import Composition
     from ..curation.forecast import forecast, of_source, remember, together
 
     scenes = list({s.scene: s for s in plan.slices}.values())
@@ -332,7 +342,7 @@ def _foretell(
     limits = [c.max_pairs_per_scene or s.num_candidates for s, c in zip(scenes, configs, strict=True)]
     num = sum(s.num_pairs * min(1, limit / max(1, s.num_candidates)) for s, limit in zip(scenes, limits, strict=True))
     print(f"{most}{num:,.0f} candidates to measure")
-    quota = getattr(config, "quota", {})
+    quota = config.quota if isinstance(config, Composition) else {}
     plans = {source: own for source in quota if (own := of_source(plan, source)).slices} if quota else {"": plan}
     found: dict[str, Forecast] = {}
     for source, own in plans.items():
@@ -349,14 +359,13 @@ def _foretell(
         print("nothing was written")
     else:
         if quota:
-            print(f"{'source':14}{'wanted':>12}{'foretold':>12}")
+            print(f"wanted: {config.claimed}\n{'source':14}{'wanted':>12}{'foretold':>12}")  # pyright: ignore
         for source, some in found.items() if quota else ():
             print(f"{source:14}{quota[source]:12,}{some.num_kept:12,.0f}{_kept_range(some)}")
         _print_forecast(told, "groups or stretches" if follows and quota else "stretches of time" if follows else "groups")
         path = remember(out, told, plan)
         print(f"for the real run to compare with: {path}; nothing else was written" if path else "nothing was written")
-    for status, error in faults:
-        print(f"{status}: {error}")
+    print_faults(faults)
     return SOME_UNREADABLE if faults else DONE
 
 

@@ -44,10 +44,7 @@ def measure(args: Sequence[str]) -> int:
 
     given = parse(Measure, args, "measure")
     recipe = curate_recipe(given.estimator)
-    if not isinstance(recipe, CurateConfig):
-        raise ConfigError(
-            f"--estimator {given.estimator}: that is several sources, each measured its own way: give paper, covisibility"
-        )
+    assert isinstance(recipe, CurateConfig)
     recipe = replace(recipe, crop=given.crop or recipe.crop, size=recipe.size if given.size is None else given.size)
     estimator, crop, size = recipe.estimator, cast(Crop, recipe.crop), recipe.size
     if given.pairs is not None:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def select(args: Sequence[str]) -> int:
     import tyro
 
-    from ..dataset import split_name
+    from ..dataset import check_name, split_name
     from ..duplicates import NEAR_BITS
     from ..licences import read_licences
-    from ..selections import SelectConfig, check_name, left_out_path, read_drop, read_quota, select, write_selection
+    from ..selections import SelectConfig, left_out_path, read_drop, read_quota, select, write_selection
 
     @dataclass(frozen=True, kw_only=True)
     class Select:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +56,16 @@ def print_summary(summary: "Summary", out: Path | str) -> None:
     if summary.skipped:
         num = len(summary.skipped)
         print(f"skipped by a rule of the dataset: {num:,} of {scenes}, each in scenes/ there, as {summary.skipped[0]}")
-    shown = 20
-    for status, error in summary.errors[:shown]:
+    print_faults(summary.errors, ", each in scenes/ there")
+
+
+def print_faults(faults: Iterable[tuple[str, str]], where: str = "") -> None:
+    """Status and error of inputs, of many the first."""
+    faults, shown = list(faults), 20
+    for status, error in faults[:shown]:
         print(f"{status}: {error}")
-    if len(summary.errors) > shown:
-        print(f"and {len(summary.errors) - shown:,} more inputs with faults, each in scenes/ there")
+    if len(faults) > shown:
+        print(f"and {len(faults) - shown:,} more inputs with faults{where}")
 
 
 @contextlib.contextmanager
@@ -78,7 +83,7 @@ def counting(
             return
         told = now
         left = (now - started) * (total - num) / max(num, 1)
-        words = f"{num:,} of {total:,} {what} {verb}, about {left:,.0f} s left"
+        words = f"{num:,} of {total:,} {what} {verb}" + (f", about {left:,.0f} s left" if num else "")
         print(
             f"\r\x1b[K{words}" if on_terminal else f"twoview: {words}", end="" if on_terminal else "\n", file=sys.stderr, flush=True
         )

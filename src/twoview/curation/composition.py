@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
-from ..schema import Group, Scene, SceneInfo, iter_groups
+from .. import plan
+from ..dataset import check_name
+from ..errors import ConfigError, LeftOutError
+from ..schema import Scene, SceneInfo
 from .curate import CurateConfig
 
 
@@ -33,6 +37,9 @@ class Composition:
     """Go on without the sources whose folder is not there: they can come later, with --extend."""
 
     def __post_init__(self) -> None:
+        check_name(self.name)
+        if not self.members or set(self.quota) != set(self.members):
+            raise ConfigError(f"{self.name}: members and quota must name the same sources, one at least")
         if len({config.size for config in self.members.values()}) != 1:
             raise ConfigError(f"{self.name}: its members store pictures of several sizes")
 
@@ -55,11 +62,6 @@ class Composition:
     def sha256(self) -> str:
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()
 
-    def propose(self, scene: Scene, /) -> Iterable[Group]:
-        """The candidates of a scene, as its source's configuration proposes them."""
-        info: SceneInfo = scene.info  # pyright: ignore[reportAttributeAccessIssue] - every dataset's scenes have it
-        return iter_groups(self.of(info.source).propose(scene))
-
     def source(self, paths: Iterable[Path], list_file: Path | None = None) -> "Sources":
         """The scenes of every source, in folders that hold a folder for each; the folder itself where only one is asked for.
 
@@ -81,15 +83,28 @@ class Composition:
             where, names = ", ".join(map(str, paths)), ", ".join(f"{source}/" for source in missing)
             tip = " Put them there (links will do), or add --allow-missing to go on with what is there" if roots else ""
             raise ConfigError(f"{where}: {self.name} wants a folder for each of its sources; there is no {names}.{tip}")
-        found = {source: self.members[source].source(folders, None) for source, folders in roots.items()}
-        return Sources(found, tuple(missing))
+        found, left_out = {}, []
+        for source, folders in roots.items():
+            try:
+                found[source] = self.members[source].source(folders, None)
+            except LeftOutError as error:
+                if not self.allow_missing:
+                    raise
+                left_out.append(str(error))
+        if not found:
+            raise ConfigError("; ".join(left_out))
+        return Sources(found, tuple(missing), tuple(left_out))
 
 
 def _roots(source: str, paths: Sequence[Path]) -> list[Path]:
-    """The folders of a source, by the names that they usually have."""
-    wanted = {source.replace("_", ""), *ALIASES.get(source, ())}
-    folders = [p for path in paths for p in sorted(path.iterdir()) if p.is_dir()]
-    return [p for p in folders if re.sub(r"[^a-z0-9]", "", p.name.lower()) in wanted]
+    """The folders of a source, among those given and what is in them, by the names that they usually have; each once."""
+    wanted = {_plain(source), *ALIASES.get(source, ())}
+    folders = [p for path in paths for p in (path, *sorted(path.iterdir())) if p.is_dir() and _plain(p.absolute().name) in wanted]
+    return list({os.path.realpath(p): p for p in reversed(folders)}.values())[::-1]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 ALIASES = {
@@ -106,33 +121,39 @@ ALIASES = {
 
 @dataclass(frozen=True)
 class Sources:
-    """Several Sources as one."""
+    """Several Sources as one, by the member that each belongs to."""
 
     by_source: Mapping[str, Any]
     missing: tuple[str, ...] = ()
     """Sources that are wanted, and not there."""
+    left_out: tuple[str, ...] = ()
+    """What is said of those that are there, and left out whole."""
 
     def __post_init__(self) -> None:
+        for member, source in self.by_source.items():
+            for own in (plan.about(source, name).source for name in source.names()):
+                if own != member:
+                    raise ConfigError(f"member {member!r}: its scenes are of the source {own!r}: let it be called so")
         count = Counter(name for source in self.by_source.values() for name in source.names())
         twice = [name for name, num in count.items() if num > 1]
         if twice:
             raise ConfigError(f"{twice[0]}: two sources have a scene of that name: rename its folder in one of them")
-        object.__setattr__(self, "_home", {name: source for source in self.by_source.values() for name in source.names()})
+
+    @cached_property
+    def _home(self) -> dict[str, Any]:
+        return {name: source for source in self.by_source.values() for name in source.names()}
 
     def names(self) -> Sequence[str]:
-        return list(self._home)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def _of(self, name: str) -> Any:
-        return self._home[name]  # pyright: ignore[reportAttributeAccessIssue]
+        return list(self._home)
 
     def open(self, name: str, /) -> Scene:
-        return self._of(name).open(name)
+        return self._home[name].open(name)
 
     def about(self, name: str, /) -> SceneInfo:
-        return self._of(name).about(name)
+        return plan.about(self._home[name], name)
 
     def fingerprint(self, name: str, /) -> tuple[str, int]:
-        return self._of(name).fingerprint(name)
+        return plan.fingerprint(self._home[name], name)
 
     def take(self, limit: int | None) -> "Sources":
         """The first `limit` scenes of each source."""
@@ -146,14 +167,16 @@ class Sources:
 
     @property
     def num_ignored(self) -> int:
-        return sum(source.num_ignored for source in self.by_source.values())
+        return sum(getattr(source, "num_ignored", 0) for source in self.by_source.values())
 
     @property
     def num_repeated(self) -> int:
-        return sum(source.num_repeated for source in self.by_source.values())
+        return sum(getattr(source, "num_repeated", 0) for source in self.by_source.values())
 
     @property
     def remark(self) -> str:
         """What the sources say of what they leave out, and which are not there."""
         remarks = [f"{name}: {source.remark}" for name, source in self.by_source.items() if getattr(source, "remark", "")]
-        return "; ".join([*remarks, *([f"no folder for {', '.join(self.missing)}: left out"] if self.missing else [])])
+        return "; ".join(
+            [*remarks, *self.left_out, *([f"no folder for {', '.join(self.missing)}: left out"] if self.missing else [])]
+        )

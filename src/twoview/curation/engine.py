@@ -138,10 +138,10 @@ def _planned(source: Source, config: CurateConfig | Composition, out: Path, exte
             if finished_parts(out):
                 raise BrokenDatasetError(f"{out}: plan.parquet is gone, though there are finished parts: give another --out")
             write_whole(out / "config.json", _config_json(config))
-            plan = make_plan(source, config.propose, config.sha256, config.size)
+            plan = make_plan(source, config)
             write_plan(out, plan)
         elif check_same(plan, source, config.sha256, out, extend=extend):
-            plan = make_plan(source, config.propose, config.sha256, config.size, plan)
+            plan = make_plan(source, config, plan)
             write_plan(out, plan)
     return plan
 

@@ -72,7 +72,7 @@ class Forecast:
     seconds: float
     num_bytes: float
     faults: tuple[tuple[str, str], ...] = ()
-    """Status and error of every scene of the sample that is not ok."""
+    """Status and error of every scene of the sample that has faults."""
 
 
 Tell = Callable[[int, int], None]
@@ -169,7 +169,7 @@ def bytes_of_parts(out: Path) -> int:
 
 def _faults(out: Path) -> tuple[tuple[str, str], ...]:
     rows = read_scenes(out).select(["scene", "status", "error"]).to_pylist()
-    return tuple({r["scene"]: (r["status"], r["error"]) for r in rows if r["status"] != "ok"}.values())
+    return tuple({r["scene"]: (r["status"], r["error"]) for r in rows if r["status"] not in ("ok", "skipped")}.values())
 
 
 def _num_workers(crew: Crew | None) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..curation.composition import Composition
 from ..curation.curate import CurateConfig
 from ..curation.opened import OpenScene
 from ..curation.views import depth_png
@@ -67,8 +68,8 @@ class PartWriter:
     shared: Shared
     same: frozenset[str]
     """Scenes of which the user has the very bytes that the manifest was made from."""
-    measures: bool
-    """Whether patches and points are measured; else they are empty."""
+    unmeasured: frozenset[str]
+    """Sources whose patches and points cannot be measured again and are empty; '' stands for all."""
 
     def __call__(
         self,
@@ -76,7 +77,7 @@ class PartWriter:
         slices: list[Slice],
         open_scene: Callable[[str], OpenScene],
         source: Source,
-        config: CurateConfig,
+        config: CurateConfig | Composition,
         progress: Callable[[Row], None],
     ) -> None:
         part = slices[0].part
@@ -90,7 +91,8 @@ class PartWriter:
                     if own is None or not row.stored:
                         shard.write_row(row)
                         continue
-                    of_scene.append(_write(shard, row, own, config, self.measures))
+                    measures = not {"", piece.source} & self.unmeasured
+                    of_scene.append(_write(shard, row, own, config.of(piece.source), measures))
                     progress(row)
                 uri = about(source, piece.scene).uri if piece.scene in source.names() else ""
                 shard.write_scene(self._scene_row(piece, own, uri, rows, of_scene))

@@ -28,6 +28,8 @@ NEAR_S = 0.25
 NEAR_FRAMES = 256
 """A photo is looked for among so many before and after its number."""
 MOST_CANDIDATES = 8
+FORMS = ({"sens", "images"}, {"h5", "views", "images"})
+"""Kinds of which one may be what was extracted from the other."""
 
 
 def candidates(scene: Slice, footage: Footage, prints: Mapping[str, str], taken: frozenset[str]) -> list[str]:
@@ -39,7 +41,8 @@ def candidates(scene: Slice, footage: Footage, prints: Mapping[str, str], taken:
     same = [name for name, known in prints.items() if known == scene.fingerprint]
     if same:
         return sorted(same, key=lambda name: -alike(scene.scene, name))[:1]
-    free = [name for name, item in footage.inputs.items() if name not in taken and item.kind == (scene.kind or item.kind)]
+    kinds = next((forms for forms in FORMS if scene.kind in forms), {scene.kind})
+    free = [name for name, item in footage.inputs.items() if name not in taken and (item.kind in kinds or not scene.kind)]
     called = sorted((name for name in free if alike(scene.scene, name)), key=lambda name: -alike(scene.scene, name))
     if not called and scene.size_bytes:
         called = [name for name in free if footage.fingerprint(name)[1] == scene.size_bytes]

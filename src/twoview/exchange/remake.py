@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..curation.composition import Composition, Sources
 from ..curation.crew import Crew
 from ..curation.curate import CurateConfig
 from ..curation.engine import Job, Progress, run, versions, writable
@@ -82,27 +83,24 @@ def remake(
 ) -> Remade:
     """Make the stored pairs of a shared dataset again from copies of its footage, as the dataset OUT; run again, it goes on.
 
-    shared: a dataset's folder without shards, DIR@NAME for a selection of it, or one manifest file beside its config.json. Where
-    no scene of it is in the footage, nothing is written. Raises ConfigError where `shared` is no such thing, its source is none
-    of twoview's, or OUT holds anything else.
+    shared: a dataset's folder without shards, DIR@NAME for a selection of it, or one manifest file beside its config.json.
+    footage: files or folders; of a composition the folders of its sources, or the one that these lie in. Where no scene of it is in
+    the footage, nothing is written. Raises ConfigError where `shared` is no such thing, a source is none of twoview's, or OUT holds
+    anything else.
     """
     manifest = read_shared(shared)
-    config, unmeasured = config_of(manifest.recorded, manifest.folder / "config.json")
-    found: Any = config.source(footage, None)
-    if not isinstance(found, Footage):
-        raise ConfigError(
-            f"{manifest.folder / 'config.json'}: {type(found).__name__} cannot be asked for scenes by their bytes or names"
-        )
     slices = _slices(manifest)
     num_stored = _num_stored(manifest)
     wanted = {piece.scene: piece for piece in slices if num_stored[piece.part, piece.scene]}
     if not wanted:
         raise ConfigError(f"{manifest.path}: none of its pairs was stored, so there are no pictures to make")
-    own, same = _recognised(manifest, wanted, found, config)
-    if not own.inputs:
+    config, unmeasured = _config(manifest, {piece.source for piece in wanted.values()})
+    own, same = _own(manifest, wanted, config.source(footage, None), config)
+    if not own.names():
         return Remade(scenes=tuple(_not_found(scene, num_stored) for scene in wanted))
-    plan = _prepare(manifest, out, [_as_found(piece, own, wanted) for piece in slices])
-    writer = PartWriter(shared=manifest, same=same, measures=not unmeasured)
+    there = set(own.names())
+    plan = _prepare(manifest, out, [_as_found(piece, own, piece.scene in there, wanted) for piece in slices])
+    writer = PartWriter(shared=manifest, same=same, unmeasured=frozenset(unmeasured))
     job = Job(out=out, source=own, config=config, plan=plan, parts=tuple(range(plan.num_parts)), write_part=writer)
     total, left = sum(num_stored.values()), job.left
     num = total - sum(n for (part, _), n in num_stored.items() if part in left)
@@ -117,12 +115,47 @@ def remake(
         scenes = _remade_scenes(out, own, wanted)
         write_whole(out / TABLE, _table_bytes(scenes))
         notes = _write_selections(manifest, out)
-    if unmeasured:
-        notes.insert(0, f"no pair has patches or points: {unmeasured}")
+    notes[:0] = [f"no pair {source and f'of {source} '}has patches or points: {why}" for source, why in unmeasured.items()]
     return Remade(scenes=scenes, notes=tuple(notes))
 
 
 # ------------------------------------------------------------------------------------------------- which scene is which
+
+
+def _config(shared: Shared, sources: set[str]) -> tuple[CurateConfig | Composition, dict[str, str]]:
+    """What made the pairs of some sources, and of which of them, and why, they cannot be measured again ('' is all of them)."""
+    where, members = shared.folder / "config.json", shared.recorded.get("members")
+    if members is None:
+        config, why = config_of(shared.recorded, where)
+        return config, {"": why} if why else {}
+    if unknown := sources - members.keys():
+        raise ConfigError(f"{where}: says nothing of the source {min(unknown)}, which pairs are of")
+    made = {source: config_of(members[source], where) for source in members if source in sources}
+    composition = Composition(
+        name="remade",
+        members={source: config for source, (config, _) in made.items()},
+        quota=dict.fromkeys(made, 0),
+        claimed="",
+        allow_missing=True,
+    )
+    return composition, {source: why for source, (_, why) in made.items() if why}
+
+
+def _own(
+    shared: Shared, wanted: Mapping[str, Slice], found: Any, config: CurateConfig | Composition
+) -> tuple[Footage | Sources, frozenset[str]]:
+    """As _recognised; of a composition source by source."""
+    if isinstance(found, Footage):
+        return _recognised(shared, wanted, found, config.of(""))
+    if not isinstance(found, Sources):
+        where = shared.folder / "config.json"
+        raise ConfigError(f"{where}: {type(found).__name__} cannot be asked for scenes by their bytes or names")
+    by_source, same = {}, frozenset()
+    for source, footage in found.by_source.items():
+        some = {scene: piece for scene, piece in wanted.items() if piece.source == source}
+        by_source[source], taken = _recognised(shared, some, footage, config.of(source))
+        same |= taken
+    return Sources(by_source), same
 
 
 def _num_stored(shared: Shared) -> Counter[tuple[int, str]]:
@@ -200,11 +233,11 @@ def _fits(source: Footage, shared: Shared, piece: Slice, config: CurateConfig, p
     return any(scene.find(Wanted.of(row, "a")).near for row in probes)
 
 
-def _as_found(piece: Slice, own: Footage, wanted: Iterable[str]) -> Slice:
+def _as_found(piece: Slice, own: Footage | Sources, is_there: bool, wanted: Iterable[str]) -> Slice:
     """A line of the plan as of the user's own copy: it is what the dataset is made from."""
-    if piece.scene in own.inputs:
+    if is_there:
         fingerprint, size_bytes = own.fingerprint(piece.scene)
-        return replace(piece, fingerprint=fingerprint, size_bytes=size_bytes, kind=own.inputs[piece.scene].kind)
+        return replace(piece, fingerprint=fingerprint, size_bytes=size_bytes, kind=own.about(piece.scene).kind)
     return replace(piece, fingerprint="", error="not found in the footage") if piece.scene in wanted else piece
 
 
@@ -244,11 +277,12 @@ def _prepare(shared: Shared, out: Path, slices: list[Slice]) -> Plan:
 # ---------------------------------------------------------------------------------------------------- what came of it
 
 
-def _remade_scenes(out: Path, own: Footage, wanted: Iterable[str]) -> tuple[RemadeScene, ...]:
+def _remade_scenes(out: Path, own: Footage | Sources, wanted: Iterable[str]) -> tuple[RemadeScene, ...]:
     """What became of each scene, as the files of the parts say."""
     status: dict[str, Counter[str]] = {scene: Counter() for scene in wanted}
     reasons: dict[str, Counter[str]] = {scene: Counter() for scene in wanted}
     words: dict[str, str] = {}
+    there = set(own.names())
     for path in (outcomes_path(out, part) for part in finished_parts(out)):
         try:
             lines = pq.read_table(path, columns=["scene", "status", "reason", "detail"]).to_pylist()
@@ -265,7 +299,7 @@ def _remade_scenes(out: Path, own: Footage, wanted: Iterable[str]) -> tuple[Rema
     return tuple(
         RemadeScene(
             scene=scene,
-            footage=own.inputs[scene].uri if scene in own.inputs else "",
+            footage=own.about(scene).uri if scene in there else "",
             exact=num["exact"],
             alike=num["alike"],
             gone=num["gone"],

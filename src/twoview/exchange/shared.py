@@ -82,34 +82,16 @@ def read_shared(path: Path | str) -> Shared:
         digest.update(file.read_bytes())
     if selection is not None:
         digest.update("\n".join(selection_keys(folder, selection).to_pylist()).encode())
-    selected = None if selection is None else (folder, selection)
-    recorded = _of_one_source(_recorded(folder / "config.json"), path, chunks, selected)
     return Shared(
         path=Path(path),
         folder=folder,
         selection=selection,
         chunks=tuple(chunks),
-        recorded=recorded,
+        recorded=_recorded(folder / "config.json"),
         plan=read_plan(folder),
         scenes=tuple(read_scenes(folder, [p for p in finished_parts(folder) if part_paths(folder, p)[1].exists()]).to_pylist()),
         sha256=digest.hexdigest(),
     )
-
-
-def _of_one_source(
-    known: dict[str, Any], path: Path | str, chunks: list[Chunk], selected: tuple[Path, str] | None
-) -> dict[str, Any]:
-    """What the pairs were made by: of a composition the part of their source. Raises ConfigError for pairs of several."""
-    if "members" not in known:
-        return known
-    sources = sorted({source for chunk in chunks for source in table_of(chunk.path, selected)["source"].unique().to_pylist()})
-    if len(sources) != 1 or sources[0] not in known["members"]:
-        one = sources[0]
-        raise ConfigError(
-            f"{path}: its pairs are of {len(sources)} sources ({', '.join(sources)}), each read its own way: give one at a time, "
-            f"chosen by twoview select DIR --name {one} --where \"source = '{one}'\", as DIR@{one}"
-        )
-    return known["members"][sources[0]]
 
 
 def _chunks_of_file(file: Path) -> list[Chunk]:

@@ -55,7 +55,7 @@ def test_scenes_that_are_held_out_are_left_out_and_said(gibson: Path) -> None:
     found = Gibson()([gibson])
     assert found.names() == ["Adrian", "Allensville", "Anaheim"]
     assert found.num_ignored == 2
-    assert found.remark == "2 of 5 scenes are held out for measuring reconstruction: --source.part held_out takes these"
+    assert found.remark == "held out for measuring reconstruction, and left out: 2 of 5 scenes"
     about = found.about("Adrian")
     assert (about.source, about.kind, about.split, about.licence) == ("gibson", "scene", "train", "LicenseRef-Gibson-ToU")
     scene = found.open("Adrian")
@@ -79,11 +79,11 @@ def test_the_folder_above_and_two_archives(gibson: Path, flat_z: Path) -> None:
 def test_all_held_out_or_none(flat_z: Path, tmp_path: Path) -> None:
     put(tmp_path / "one", flat_z, "Cantwell.glb")
     with pytest.raises(
-        ConfigError, match=r"one: every scene of it \(1\) is held out: add --source\.part held_out to walk through them"
+        ConfigError, match=r"one: every scene of it \(1\) is held out: add --recipe mimic_gibson --source\.part held_out to walk through them"
     ):
         Gibson()([tmp_path / "one"])
     put(tmp_path / "two", flat_z, "Adrian.glb", "Anaheim.glb")
-    with pytest.raises(ConfigError, match=r"two: every scene of it \(2\) is for training: add --source\.part train"):
+    with pytest.raises(ConfigError, match=r"two: every scene of it \(2\) is for training: add --recipe mimic_gibson --source\.part train"):
         Gibson(part="held_out")([tmp_path / "two"])
     assert Gibson()([tmp_path / "two"]).remark == ""
 
@@ -119,7 +119,7 @@ def test_walked_from_the_command_line(
         (gibson / f"{name}.navmesh").unlink()
     out = tmp_path / "pairs"
     assert curate([gibson], out, "--source.part", part, flags=RECIPE) == 0
-    assert ("1 of 2 scenes are held out" in capsys.readouterr().err) == (part == "train")
+    assert ("left out: 1 of 2 scenes" in capsys.readouterr().err) == (part == "train")
     rows = read_manifest(out).to_pylist()
     assert {(r["source"], r["scene"], r["split"], r["licence"]) for r in rows} == {
         ("gibson", name, part, "LicenseRef-Gibson-ToU") for name in names

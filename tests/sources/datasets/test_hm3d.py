@@ -71,18 +71,18 @@ def test_val_is_walked_only_where_it_is_asked_for(hm3d: Path) -> None:
     assert list(files(Hm3d(split="minival"), hm3d)) == ["00800-TEEsavR23oF"]
     assert Hm3d(split="minival")([hm3d]).about("00800-TEEsavR23oF").split == "minival"
     assert list(files(Hm3d(split="val"), hm3d / "val")) == ["00800-TEEsavR23oF", "00801-HaxA7YrQdEC"]
-    with pytest.raises(ConfigError, match=r"val: no train of HM3D, but val: add --source.split val"):
+    with pytest.raises(ConfigError, match=r"val: no train of HM3D, but val: add --recipe mimic_hm3d --source.split val"):
         Hm3d()([hm3d / "val"])
-    with pytest.raises(ConfigError, match=r"train: no val of HM3D, but train: add --source.split train"):
+    with pytest.raises(ConfigError, match=r"train: no val of HM3D, but train: add --recipe mimic_hm3d --source.split train"):
         Hm3d(split="val")([hm3d / "train"])
     (hm3d / "train").rename(hm3d.parent / "elsewhere")
-    with pytest.raises(ConfigError, match=r"hm3d: no train of HM3D, but val, minival: add --source.split val"):
+    with pytest.raises(ConfigError, match=r"hm3d: no train of HM3D, but val, minival: add --recipe mimic_hm3d --source.split val"):
         Hm3d()([hm3d])
 
 
 def test_the_folder_of_a_split_by_another_way(hm3d: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(hm3d / "val")
-    with pytest.raises(ConfigError, match=r"add --source\.split val"):
+    with pytest.raises(ConfigError, match=r"add --recipe mimic_hm3d --source\.split val"):
         Hm3d()([Path()])
 
 
@@ -153,7 +153,7 @@ def test_flags_of_the_command_line(hm3d: Path, tmp_path: Path, capsys: pytest.Ca
     capsys.readouterr()
     assert curate([hm3d / "val"], tmp_path / "pairs", flags=RECIPE) == 2
     said = capsys.readouterr().err
-    assert "add --source.split val" in said
+    assert "add --recipe mimic_hm3d --source.split val" in said
     assert said.count("\n") == 1
     (hm3d / "val").rename(hm3d.parent / "mine")
     assert curate([hm3d.parent / "mine"], tmp_path / "pairs", "--dry-run", flags=RECIPE) == 0

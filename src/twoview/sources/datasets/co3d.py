@@ -119,7 +119,7 @@ def read_frames(path: Path) -> dict[str, list[str]]:
                 *_, owner, folder, name = ("", "", *image.split("/"))
             case _:
                 raise ConfigError(f"{path}: entry {k} is no frame: {reprlib.repr(entry)}: {_HELP}")
-        if (owner, folder) != (sequence, "images"):
+        if (owner, folder) != (sequence, "images") or name in ("", ".", "..") or "\0" in image:
             raise ConfigError(f"{path}: entry {k}: {image} does not lie in {sequence}/images: {_HELP}")
         if number in frames.setdefault(sequence, {}):
             raise ConfigError(f"{path}: entry {k}: {sequence} has a frame {number} already: {_HELP}")

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from ...errors import ConfigError, UnreadableError
+from ...errors import ConfigError, LeftOutError, UnreadableError
 from ...schema import Frame, SceneInfo
 from ..footage import Footage, Input, find_footage
 from ..images import Photos, decode_image, natural_key
@@ -58,16 +58,22 @@ class Demon:
             for item in found:
                 if item.kind != "images" and item.name.partition("/")[0].endswith("_test") and not self.test_scenes:
                     num_test += 1
-                elif item.name in inputs:
-                    num_repeated += 1
-                else:
-                    inputs[item.name] = replace(item, source=self.source, licence=self.licence)
+                    continue
+                name, n = item.name, 1
+                while item.kind == "images" and name in inputs and _where(inputs[name]) != _where(item):  # anybody's folder names
+                    name, n = f"{item.name}~{n + 1}", n + 1
+                num_repeated += name in inputs
+                inputs.setdefault(name, replace(item, name=name, source=self.source, licence=self.licence))
         if num_test and not inputs:
-            raise ConfigError(
+            raise LeftOutError(
                 f"DeMoN: only test sets ({num_test} scenes of *_test): they are left for evaluation. To read them all the same, "
-                "add --source.test-scenes"
+                "add --recipe mimic_demon --source.test-scenes"
             )
         return DemonFootage(dict(sorted(inputs.items())), num_test, num_repeated)
+
+
+def _where(item: Input) -> str:
+    return os.path.realpath(item.paths[0])
 
 
 def _in_files(root: Path) -> Iterator[Input]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from ...errors import ConfigError
+from ...errors import LeftOutError
 from ...render.load import Up
 from ..footage import Input, named
 from ..scene import WalkedScenes, Walks
@@ -53,8 +53,9 @@ class Gibson(Walks):
         if found and not wanted:
             other, which = ("held_out", "held out") if self.part == "train" else ("train", "for training")
             where = ", ".join(map(str, given))
-            raise ConfigError(f"{where}: every scene of it ({left}) is {which}: add --source.part {other} to walk through them")
-        remark = f"{left} of {len(found)} scenes are held out for measuring reconstruction: --source.part held_out takes these"
+            how = f"--recipe mimic_gibson --source.part {other}"
+            raise LeftOutError(f"{where}: every scene of it ({left}) is {which}: add {how} to walk through them")
+        remark = f"held out for measuring reconstruction, and left out: {left} of {len(found)} scenes"
         return self.through(replace(named(wanted, left), remark=remark if left and self.part == "train" else ""))
 
     def _scenes(self, root: Path) -> list[Input]:

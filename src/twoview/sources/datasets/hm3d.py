@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from ...errors import ConfigError
+from ...errors import LeftOutError
 from ...render.load import Up
 from ..footage import Input, named
 from ..scene import WalkedScenes, Walks
@@ -69,9 +69,8 @@ class Hm3d(Walks):
             return root, None
         known = there or [own]
         if self.split not in known:
-            raise ConfigError(
-                f"{root}: no {self.split} of HM3D, but {', '.join(known)}: add --source.split {known[0]} to walk through it"
-            )
+            how = f"--recipe mimic_hm3d --source.split {known[0]}"
+            raise LeftOutError(f"{root}: no {self.split} of HM3D, but {', '.join(known)}: add {how} to walk through it")
         return (root / self.split if there else root), self.split
 
 

@@ -142,8 +142,8 @@ def read_list(path: Path) -> tuple[str, float, float]:
     for number, line in enumerate(lines[1:], 2):
         columns = line.split()
         try:
-            time_us, rest = int(columns[0]), np.array(columns[1:], float)
-        except (IndexError, ValueError):
+            time_us, rest = int(np.int64(columns[0])), np.array(columns[1:], float)
+        except (IndexError, ValueError, OverflowError):
             raise UnreadableError(f"{path}, line {number}: not a time and numbers: unpack the list again") from None
         if len(columns) != _COLUMNS or not np.isfinite(rest).all():
             raise UnreadableError(f"{path}, line {number}: not {_COLUMNS} numbers, but {len(columns)}: unpack the list again")

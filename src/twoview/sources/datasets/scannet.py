@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from ...errors import ConfigError, UnreadableError
+from ...errors import LeftOutError, UnreadableError
 from ...schema import Frame, SceneInfo
 from ..footage import Footage, Input
 from ..images import Photos, decode_image, natural_key
@@ -72,9 +72,9 @@ class ScanNet:
                 if item.name not in inputs or _worth(item) > _worth(inputs[item.name]):
                     inputs[item.name] = replace(item, source=self.source, licence=self.licence)
         if num_test and not inputs:
-            raise ConfigError(
+            raise LeftOutError(
                 f"ScanNet: only test scenes ({num_test}, from scene{FIRST_TEST_SPACE:04d}_00 on): they are left for evaluation. "
-                "To read them all the same, add --source.test-scenes"
+                "To read them all the same, add --recipe mimic_scannet --source.test-scenes"
             )
         return ScanNetFootage(dict(sorted(inputs.items())), num_test, num_repeated)
 
