@@ -149,28 +149,29 @@ class FootageAgain:
 
     def _found(self, source: str, scene: str) -> Callable[[int], UInt8[np.ndarray, "h w 3"]] | str:
         """What gives the scene's pictures, if its footage is where it was, with the bytes that it had; else what to do."""
-        info = self._inputs.get((source, scene))
-        again = "To look at refused pairs, curate with --store 0:1"
-        known = self._settings.get("members", {}).get(source, self._settings)
+        info, known = self._inputs.get((source, scene)), self._settings.get("members", {}).get(source, self._settings)
+        again = "" if "members" in self._settings else " To look at refused pairs, curate with --store 0:1"
         if info is None or "source" not in known:  # imported
-            return f"its pictures are not stored. {again}"
+            return f"its pictures are not stored.{again}"
         path = Path(info["uri"])
+        changed = f"what is at {path} is not, or not just, what was curated.{again}"
         if not path.exists() and not any(p.is_file() for p in path.parents):  # in a file, as an HDF5's groups are
-            return f"its footage is not at {path} from here. Run audit where curate ran. {again}"
+            return f"its footage is not at {path} from here. Run audit where curate ran.{again}"
         try:
             config, _ = config_of(known, self._where)
         except ConfigError as error:
-            return f"{error}. {again}"
-        above = ROOTS_ABOVE if type(config.source).__module__.startswith(datasets.__name__) else 0
+            return f"{error}.{again}"
+        above, seen = ROOTS_ABOVE if type(config.source).__module__.startswith(datasets.__name__) else 0, set()
         for root in (path, *path.parents[:above]):
             with contextlib.suppress(TwoviewError):
                 footage: Any = config.source([root], None)
                 for name in (n for n in footage.names() if footage.about(n).uri == info["uri"]):
-                    if footage.fingerprint(name)[0] == self._fingerprints.get(scene):
+                    now = footage.fingerprint(name)[0]
+                    if now == self._fingerprints.get(scene):
                         own = replace(footage.inputs[name], name=scene, source=source)
                         opened = replace(footage, inputs={scene: own}).open(scene)
                         return lambda index: picture(opened[index].image, config.crop, config.size)[0]
-                    above = 0
-            if not above:
-                break
-        return f"what is at {path} is not, or not just, what was curated. {again}"
+                    if now in seen:  # whole from here on, and another
+                        return changed
+                    seen.add(now)
+        return changed

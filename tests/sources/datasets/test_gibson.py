@@ -79,11 +79,14 @@ def test_the_folder_above_and_two_archives(gibson: Path, flat_z: Path) -> None:
 def test_all_held_out_or_none(flat_z: Path, tmp_path: Path) -> None:
     put(tmp_path / "one", flat_z, "Cantwell.glb")
     with pytest.raises(
-        ConfigError, match=r"one: every scene of it \(1\) is held out: add --recipe mimic_gibson --source\.part held_out to walk through them"
+        ConfigError,
+        match=r"one: every scene of it \(1\) is held out: add --recipe mimic_gibson --source\.part held_out to walk through them",
     ):
         Gibson()([tmp_path / "one"])
     put(tmp_path / "two", flat_z, "Adrian.glb", "Anaheim.glb")
-    with pytest.raises(ConfigError, match=r"two: every scene of it \(2\) is for training: add --recipe mimic_gibson --source\.part train"):
+    with pytest.raises(
+        ConfigError, match=r"two: every scene of it \(2\) is for training: add --recipe mimic_gibson --source\.part train"
+    ):
         Gibson(part="held_out")([tmp_path / "two"])
     assert Gibson()([tmp_path / "two"]).remark == ""
 
