@@ -13,11 +13,12 @@ import pytest
 
 from footage_made import numbered, write_video
 from runs import curate, digests, twoview
-from twoview.curation import adaptive, forecast
+from twoview.curation import adaptive, forecast, sample
 from twoview.curation.curate import CurateConfig
 from twoview.curation.engine import prepare, run
-from twoview.curation.forecast import Forecast, draw
+from twoview.curation.forecast import Forecast
 from twoview.curation.propose import AllPairs, BestOfWindow, Consecutive, EverySeconds
+from twoview.curation.sample import Piece, Timed, draw
 from twoview.plan import Plan, Slice, make_plan
 from twoview.recipes import covisibility, curate_recipe
 from twoview.schema import Frame, Match
@@ -48,8 +49,8 @@ def real(paths: list[Path], config: CurateConfig, out: Path) -> tuple[int, int, 
 
 def small(monkeypatch: pytest.MonkeyPatch, groups: int, spans: int = 3) -> None:
     """Samples of so many groups, or stretches of time."""
-    monkeypatch.setattr(forecast, "MIN_GROUPS", groups)
-    monkeypatch.setattr(forecast, "MIN_SPANS", spans)
+    monkeypatch.setattr(sample, "MIN_GROUPS", groups)
+    monkeypatch.setattr(sample, "MIN_SPANS", spans)
 
 
 # ----------------------------------------------------------------------------------------------------- pairs and bytes
@@ -86,7 +87,7 @@ def test_a_sample_tells_about_what_a_run_gives(
     monkeypatch.setattr(adaptive, "WINDOW_S", 1.0)
     config, paths = RUNS[name], footage[:1] if name in ("adaptive", "every_seconds") else footage[1:]
     if name == "best_of_window":
-        monkeypatch.setattr(forecast, "IN_A_ROW", 1)
+        monkeypatch.setattr(sample, "IN_A_ROW", 1)
     found = foretell(paths, config)
     assert not found.whole
     assert found.num_groups <= groups + 5
@@ -101,7 +102,7 @@ def test_a_sample_tells_about_what_a_run_gives(
 def test_of_walks(flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a scene is read nobody knows which of its walks will be refused; of a sample whole groups are measured."""
     small(monkeypatch, 8)
-    monkeypatch.setattr(forecast, "IN_A_ROW", 2)
+    monkeypatch.setattr(sample, "IN_A_ROW", 2)
     config = curate_recipe("walk")
     config = replace(config, size=64, source=replace(config.source, samples=14, headings=4))  # pyright: ignore
     found = foretell([flat], config)
@@ -276,7 +277,8 @@ class SlowEstimator:
 def test_time_as_a_run_spends_it(propose: object, length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sample jumps, and describes at the edge of each place what its neighbour would have; a run does neither."""
     clock = Clock()
-    monkeypatch.setattr(forecast, "time", SimpleNamespace(monotonic=lambda: 0.0, perf_counter=clock))
+    for module in (forecast, sample):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 0.0, perf_counter=clock))
     small(monkeypatch, 40)
     config = CurateConfig(propose=propose, estimator=SlowEstimator(clock), size=32)  # pyright: ignore[reportArgumentType]
     source = SlowSource(clock, length, photos=isinstance(propose, AllPairs))
@@ -292,17 +294,18 @@ def test_parts_are_shared_out() -> None:
     """Three equal parts take two workers as long as four; each worker opens the scene and one jumps into it."""
     scene = planned(90).slices[0]
     parts = tuple(replace(scene, part=k, start=30 * k, stop=30 * k + 30) for k in range(3))
-    piece = forecast.Piece(part=0, place=0, scene=scene, first=40, last=45)
-    timed = [forecast._Timed(piece=piece, size=5, scene_size=90, each_s=2.0, open_s=7.0, entry_s=3.0, end_s=0.5)]
+    piece = Piece(part=0, place=0, scene=scene, first=40, last=45)
+    timed = [Timed(piece=piece, size=5, scene_size=90, each_s=2.0, open_s=7.0, entry_s=3.0, end_s=0.5)]
     took = [forecast._seconds(Plan(parts, ""), timed, {"0": 90.0}, workers) for workers in (1, 2, 3, 9)]
     assert took == [7 + 180 + 1.5, 7 + 120 + 1.0, 7 + 60 + 0.5 + 3, 7 + 60 + 0.5 + 3]
 
 
 def test_when_time_runs_out(footage: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter(range(10_000))
-    monkeypatch.setattr(forecast, "time", SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=lambda: 0.0))
+    for module in (forecast, sample):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=lambda: 0.0))
     small(monkeypatch, 30)
-    monkeypatch.setattr(forecast, "LIMIT_S", 24.0)
+    monkeypatch.setattr(sample, "LIMIT_S", 24.0)
     found = foretell(footage, RUNS["consecutive"])
     assert found.cut_short
     assert 0 < found.num_groups < 30
@@ -312,7 +315,8 @@ def test_a_group_that_takes_too_long(
     footage: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ticks: Iterator[int] = iter(range(0, 10_000, 50))
-    monkeypatch.setattr(forecast, "time", SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=lambda: 0.0))
+    for module in (forecast, sample):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=lambda: 0.0))
     small(monkeypatch, 30)
     assert curate(footage, tmp_path / "pairs", "--dry-run") == 0
     assert "no forecast: not one group" in capsys.readouterr().out
@@ -321,8 +325,8 @@ def test_a_group_that_takes_too_long(
 
 def test_of_a_sample_without_a_pair() -> None:
     """Nothing found does not mean nothing there."""
-    piece = forecast.Piece(part=0, place=0, scene=planned(1000).slices[0], first=0, last=5)
-    timed = [replace(forecast._Timed(piece=replace(piece, place=k)), size=5) for k in range(10)]
+    piece = Piece(part=0, place=0, scene=planned(1000).slices[0], first=0, last=5)
+    timed = [replace(Timed(piece=replace(piece, place=k)), size=5) for k in range(10)]
     assert forecast._range(timed, [0] * 10, 1000.0) == (0.0, pytest.approx(58.2, abs=0.1))
     low, high = forecast._range(timed, [5, 0, 1, 4, 2, 3, 0, 5, 1, 4], 1000.0)
     assert low < 500 < high
