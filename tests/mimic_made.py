@@ -20,7 +20,7 @@ def write_sources(root: Path, walk: Path) -> Path:
     video = Video(walk)
     images = [video[k].image for k in range(60)]
     jpegs = [_jpeg(image) for image in images]
-    slow = [jpegs[k // 4] for k in range(60)]  # the published windows are of 60 frames
+    slow = [jpegs[k // 4] for k in range(240)]  # the published windows are of 60 frames
     _scannet(root / "scannet" / "scans" / "scene0000_00" / "scene0000_00.sens", slow, images[0].shape)
     _views(root / "DeMoN" / "sun3d" / "mit_1", images[:24:8])
     _arkitscenes(root / "ARKitScenes" / "raw", walk)

@@ -253,7 +253,7 @@ def stored_as(folder: Path) -> tuple[Crop, int]:
     """How a dataset cuts and resizes its pictures; centre and 256 px where it does not say, as an import does not."""
     try:
         known = json.loads((folder / "config.json").read_bytes())["config"]
-        return known["crop"], int(known["size"])
+        return known.get("crop", "centre"), int(known["size"])  # a composition's members may be cut in several ways
     except (OSError, ValueError, KeyError, TypeError):
         return "centre", 256
 

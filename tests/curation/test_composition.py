@@ -1,19 +1,19 @@
 """Several sources as one dataset: the pairs are those of each source's own recipe, and quotas choose among them."""
 
 import json
-import os
 import shutil
 import signal
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 import twoview
 from mimic_made import write_sources
-from runs import digests, finish, litter, start, wait_for
+from runs import digests, driver, finish, litter, start
 from runs import twoview as run
 from twoview.cli import main
 from twoview.cli.curate import curate_to
@@ -24,8 +24,8 @@ from twoview.dataset import selection_keys
 from twoview.errors import ConfigError
 from twoview.recipes import CURATE, PAIRS_3M, REAL, SYNTHETIC, mimic_1m, mimic_3m, mimic_real, mimic_synthetic
 from twoview.report.gallery import FootageAgain
-from twoview.shards import read_manifest, read_scenes
-from twoview.sources.datasets import Mannequin, Objectron, StreetView
+from twoview.shards import finished_parts, read_manifest, read_scenes
+from twoview.sources.datasets import Mannequin, Objectron, ScanNet, StreetView
 from twoview.sources.video import Video
 
 TEN = set(PAIRS_3M)
@@ -151,10 +151,15 @@ def test_killed_and_run_again(sources: Path, tmp_path: Path) -> None:
     flags = ("--recipe", "mimic_real", "--allow-missing", "--workers", "2")
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     assert run("curate", sources, "--out", whole, *flags).returncode == 0
-    process = start(None, "curate", sources, "--out", torn, *flags)
-    wait_for(lambda: list(torn.glob("manifest/*.parquet")))
-    os.killpg(process.pid, signal.SIGKILL)
-    assert finish(process)[0] == -signal.SIGKILL
+    kill = f"""
+write = shards.ShardWriter.write_sample
+def write_sample(self, *args):
+    write(self, *args)
+    if list(Path({str(torn)!r}).glob("manifest/*.parquet")): os.killpg(0, signal.SIGKILL)
+shards.ShardWriter.write_sample = write_sample
+"""
+    assert finish(start(driver(tmp_path, kill), "curate", sources, "--out", torn, *flags))[0] == -signal.SIGKILL
+    assert finished_parts(torn)
     assert not (torn / "selections").exists()
     again = run("curate", sources, "--out", torn, *flags)
     assert again.returncode == 0, again.stderr
@@ -222,6 +227,30 @@ class Bare:
 
 def bare(paths: list[Path], list_file: Path | None) -> Bare:
     return Bare(next(paths[0].glob("*.mp4")))
+
+
+def test_frames_that_were_exported_are_known_again(sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Somebody mined the .sens, and a reader of the manifest has the frames that the official exporter made of it."""
+    scan, own = sources / "scannet", tmp_path / "own" / "scene0000_00" / "color"
+    assert main(["curate", str(scan), "--recipe", "mimic_scannet", "--out", str(tmp_path / "pairs")]) == 0
+    own.mkdir(parents=True)
+    recording = ScanNet()([scan]).open("scene0000_00")
+    for k in range(len(recording)):
+        cv2.imwrite(str(own / f"{k}.jpg"), recording[k].image[:, :, ::-1])
+    capsys.readouterr()
+    command = [
+        "import",
+        str(tmp_path / "pairs"),
+        "--from",
+        "manifest",
+        "--footage",
+        str(tmp_path / "own"),
+        "--out",
+        str(tmp_path / "again"),
+    ]
+    assert main(command) == 0
+    kept = sum(bool(r["kept"]) for r in rows(tmp_path / "pairs"))
+    assert f"{kept} of {kept} pairs are back" in capsys.readouterr().out
 
 
 def test_all_left_out_is_as_missing(sources: Path, tmp_path: Path) -> None:

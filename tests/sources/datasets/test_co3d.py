@@ -173,6 +173,8 @@ def bent(**changes: Any) -> list[dict[str, Any]]:
         (bent(image={"path": f"apple/{SECOND}/images/a.jpg"}), rf"entry 1: apple/{SECOND}/images/a.jpg does not lie in {FIRST}"),
         (bent(image={"path": f"apple/{FIRST}/masks/a.jpg"}), "entry 1: .*does not lie in"),
         (bent(image={"path": f"apple/{FIRST}/images/../../a.jpg"}), "entry 1: .*does not lie in"),
+        (bent(image={"path": f"apple/{FIRST}/images/.."}), "entry 1: .*does not lie in"),
+        (bent(image={"path": f"apple/{FIRST}/images/a\0.jpg"}), "entry 1: .*does not lie in"),
         (bent(frame_number=0), rf"entry 1: {FIRST} has a frame 0 already"),
     ],
 )

@@ -373,3 +373,14 @@ def test_the_authors_own_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     one, other = read_manifest(tmp_path / "pairs").to_pylist()
     assert one["kept"]
     assert (one["overlap"], one["sha256_a"], one["sha256_b"]) == (other["overlap"], other["sha256_a"], other["sha256_b"])
+
+
+def test_folders_of_one_name_in_two_roots_are_two_scenes(tmp_path: Path) -> None:
+    """Plain folders are called as anybody calls them; what is given twice is one scene all the same."""
+    for root in ("one", "two"):
+        for k in range(2):
+            path = tmp_path / root / "kitchen" / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((32, 32, 3), 40 * k, np.uint8))
+    found = Demon()([tmp_path / "one", tmp_path / "two", tmp_path / "one"])
+    assert (found.names(), found.num_repeated) == (["kitchen", "kitchen~2"], 1)

@@ -142,6 +142,7 @@ LINE = "5100000 0.9 1.6 0.5 0.5 0.0 0.0 1 0 0 0 0 1 0 0 0 0 1 0"
     [
         (LINE.replace("5100000", "51x00000"), "not a time and numbers"),
         (LINE.replace("5100000", "5.1"), "not a time and numbers"),
+        (LINE.replace("5100000", 400 * "9"), "not a time and numbers"),
         (LINE.replace("1.6", "l.6"), "not a time and numbers"),
         (LINE.replace("1.6", "nan"), "not 19 numbers"),
         (LINE.rsplit(" ", 3)[0], "not 19 numbers, but 16"),
