@@ -80,12 +80,12 @@ class Covisibility:
     name = "covisibility@1"
     moving: Literal["count", "mask"] = "count"
     """What moves by itself counts like the rest, or is left out: then the static part alone is measured."""
-    max_error: float = 0.08
+    max_error: float = 0.06
     """Nothing is said of a pair whose overlap is likely to be read wrongly by more than this."""
 
     def __post_init__(self) -> None:
         if not 0 < self.max_error <= 1:
-            raise ConfigError(f"--estimator.max-error is {self.max_error}: give a share above 0, as 0.08; 1 takes every reading")
+            raise ConfigError(f"--estimator.max-error is {self.max_error}: give a share above 0, as 0.06; 1 takes every reading")
 
     def describe(self, image: UInt8[np.ndarray, "h w 3"], /) -> Described:
         """Keypoints, and a small grey picture."""
