@@ -224,7 +224,7 @@ def test_too_few_matches_have_no_geometry() -> None:
 
 
 def test_the_network_is_in_the_package() -> None:
-    assert Path(twoview.__file__).parent.joinpath("curation/covisibility.npz").stat().st_size < 100_000
+    assert Path(twoview.__file__).parent.joinpath("curation/covisibility.npz").stat().st_size < 200_000
     assert UNKNOWN not in np.unique(measured(texture(15)[:, :256], texture(15)[:, 20:276]).patches)  # pyright: ignore
 
 
@@ -247,7 +247,7 @@ def test_what_moves_can_be_left_out() -> None:
     a, b = back.copy(), back.copy()
     a[80:170, 10:100] = thing
     b[80:170, 150:240] = thing
-    counts, masks = Covisibility(max_uncertainty=0.5), Covisibility(max_uncertainty=0.5, moving="mask")
+    counts, masks = Covisibility(max_error=1.0), Covisibility(max_error=1.0, moving="mask")
     all_of_it, still = (e.measure(e.describe(a), e.describe(b)) for e in (counts, masks))
     assert all_of_it.overlap is not None
     assert still.overlap is not None
@@ -260,9 +260,9 @@ def test_what_moves_can_be_left_out() -> None:
 
 def test_a_guess_is_none() -> None:
     wall = texture(19)
-    strict = Covisibility(max_uncertainty=0.0)
+    strict = Covisibility(max_error=0.001)
     match = strict.measure(strict.describe(wall[:, :256]), strict.describe(wall[:, 90:346]))
     assert (match.found, match.failure, match.overlap) == (False, "uncertain", None)
     assert match.num_matches
-    with pytest.raises(ConfigError, match="max-uncertainty is"):
-        Covisibility(max_uncertainty=0.7)
+    with pytest.raises(ConfigError, match="max-error is"):
+        Covisibility(max_error=1.7)

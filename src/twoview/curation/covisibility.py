@@ -2,8 +2,9 @@
 
 Matches and an epipolar geometry (epipolar.py) become dense flow both ways (dense.py). Of each point of a lattice that gives 44
 figures of evidence: how alike the two places look, whether the way there leads back, how near the matches are, where it lands. A
-small network, fitted where depth is known (benchmarks/fit_covisibility.py), weighs them into chances of being shared, occluded, or
-outside the other picture. The mean chance of being shared is the overlap: no threshold, so no bias from one.
+small convolutional network, fitted where depth is known (benchmarks/fit_covisibility.py), weighs them and their surroundings' into
+chances of being shared, occluded, or outside the other picture. The mean chance of being shared is the overlap: no threshold, so no
+bias from one. The network also says how far off that mean is likely to be; where that is too far, the estimator says nothing.
 """
 
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ LATTICE = 28
 """Points along each side of a picture: two in each of 14 patches."""
 CLASSES = (0, OCCLUDED, OUTSIDE)
 """What the network tells apart: shared, and two ways not to be."""
+NUM_FIGURES, WIDTH, DILATIONS = 44, 32, (1, 2, 4)
+"""Of the network: figures that it is given of each point, hidden ones, and how far apart its three convolutions look."""
+X, Y = 22, 23
+"""Which figures are the place in the picture."""
 MEASURED_PX = 256
 """Keypoints are looked for in a picture whose shorter side is at most so long."""
 CONTRAST, EDGE, MOST = 0.002, 20.0, 1000
@@ -75,12 +80,12 @@ class Covisibility:
     name = "covisibility@1"
     moving: Literal["count", "mask"] = "count"
     """What moves by itself counts like the rest, or is left out: then the static part alone is measured."""
-    max_uncertainty: float = 0.13
-    """Nothing is said where more of the points are likely to be called wrongly, by their own chances."""
+    max_error: float = 0.06
+    """Nothing is said of a pair whose overlap is likely to be read wrongly by more than this."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.max_uncertainty <= 0.5:
-            raise ConfigError(f"--estimator.max-uncertainty is {self.max_uncertainty}: give a share from 0 to 0.5, as 0.13")
+        if not 0 < self.max_error <= 1:
+            raise ConfigError(f"--estimator.max-error is {self.max_error}: give a share above 0, as 0.06; 1 takes every reading")
 
     def describe(self, image: UInt8[np.ndarray, "h w 3"], /) -> Described:
         """Keypoints, and a small grey picture."""
@@ -97,11 +102,11 @@ class Covisibility:
         num_a, num_b = len(a.features.points), len(b.features.points)
         if isinstance(evidence, str):
             return Match(found=False, failure=evidence, num_keypoints_a=num_a, num_keypoints_b=num_b)
-        chances = np.stack([classify(figures) for figures in evidence.figures])
+        chances, errors = zip(*(classify(figures) for figures in evidence.figures), strict=True)
         counts, num = counted(a, b, self.moving == "mask"), len(evidence.relation.tentative)
         shared = [c[own, 0] for c, own in zip(chances, counts, strict=True)]
         share_ab, share_ba = (float(s.mean()) if len(s) > MIN_COUNTED * len(_FLAT) else None for s in shared)
-        if share_ab is None or share_ba is None or self._is_guess(shared[int(share_ba < share_ab)]):
+        if share_ab is None or share_ba is None or errors[int(share_ba < share_ab)] > self.max_error:
             return Match(found=False, failure="uncertain", num_keypoints_a=num_a, num_keypoints_b=num_b, num_matches=num)
         relation, homography = evidence.relation, _stored(evidence.homography, a.size, b.size)
         scale, rotation_deg = (None, None) if homography is None else similarity_of(homography, a.size)
@@ -120,10 +125,6 @@ class Covisibility:
             scale=scale,
             rotation_deg=rotation_deg,
         )
-
-    def _is_guess(self, shared: Float32[np.ndarray, " p"]) -> bool:
-        """Whether too many points are likely to be called wrongly."""
-        return bool(np.minimum(shared, 1 - shared).mean() > self.max_uncertainty)
 
 
 def counted(a: Described, b: Described, still_only: bool) -> list[Bool[np.ndarray, " p"]]:
@@ -261,22 +262,37 @@ def _shape(field: Float32[np.ndarray, "s s 2"]) -> tuple[np.ndarray, np.ndarray]
     return np.clip(area, -2, 4), np.minimum(bent, 20)
 
 
-def classify(figures: Float32[np.ndarray, "p f"]) -> Float32[np.ndarray, "p 3"]:
-    """Chances of being shared, occluded and outside."""
+def classify(figures: Float32[np.ndarray, "p f"]) -> tuple[Float32[np.ndarray, "p 3"], float]:
+    """Chances of being shared, occluded and outside; and how far their mean over the picture is likely to be off."""
     layers = _network()
-    hidden = figures
-    for weight, bias in layers[:-1]:
-        hidden = np.maximum(product(hidden, weight) + bias, 0)
-    logits = product(hidden, layers[-1][0]) + layers[-1][1]
+
+    def linear(name: str, values: np.ndarray) -> np.ndarray:
+        return product(values, layers[f"{name}.weight"]) + layers[f"{name}.bias"]
+
+    hidden = np.maximum(linear("second", np.maximum(linear("first", figures), 0)), 0)
+    for k, reach in enumerate(DILATIONS):
+        hidden = hidden + np.maximum(linear(f"around.{k}", _around(hidden, reach)), 0)
+    pooled = np.concatenate([hidden.mean(0), hidden.max(0)])[None]
+    hidden = hidden + np.maximum(linear("whole", pooled), 0)
+    logits = linear("last", hidden)
     chances = np.exp(logits - logits.max(1, keepdims=True))
-    return chances / chances.sum(1, keepdims=True)
+    error = np.exp(linear("error", np.maximum(linear("doubt", pooled), 0))) + 1e-3
+    return chances / chances.sum(1, keepdims=True), float(error[0, 0])
+
+
+def _around(hidden: Float32[np.ndarray, "p c"], reach: int) -> Float32[np.ndarray, "p d"]:
+    """Each point's figures and those of its eight neighbours so many points away, row by row; 0 beyond the picture."""
+    grid = np.pad(hidden.reshape(LATTICE, LATTICE, -1), ((reach, reach), (reach, reach), (0, 0)))
+    rows = range(0, 2 * reach + 1, reach)
+    near = [grid[y : y + LATTICE, x : x + LATTICE] for y in rows for x in rows]
+    return np.concatenate(near, axis=2).reshape(LATTICE * LATTICE, -1)
 
 
 @lru_cache(maxsize=1)
-def _network() -> list[tuple[np.ndarray, np.ndarray]]:
+def _network() -> dict[str, np.ndarray]:
     """Weights and biases of the layers, as benchmarks/fit_covisibility.py wrote them."""
     with np.load(Path(__file__).with_suffix(".npz")) as stored:
-        return [(stored[f"weight{k}"], stored[f"bias{k}"]) for k in range(len(stored) // 2)]
+        return dict(stored)
 
 
 def _patches(
