@@ -88,12 +88,17 @@ def paper(panel: Panel, photo: np.ndarray, rng: np.random.Generator) -> np.ndarr
         fit = share * min(photo.shape[0] / height, photo.shape[1] / width)
         h, w = max(8, int(height * fit)), max(8, int(width * fit))
         y, x = int(rng.integers(photo.shape[0] - h + 1)), int(rng.integers(photo.shape[1] - w + 1))
-        image = cv2.resize(photo[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_AREA if fit > 1 else cv2.INTER_CUBIC)
+        image = cv2.resize(
+            photo[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_AREA if fit > 1 else cv2.INTER_CUBIC
+        )
     elif kind == "plain":
         image = rng.uniform(60, 230, 3) + rng.normal(0, rng.uniform(0.5, 5), (height, width, 1))
     else:
         image = cv2.resize(panel.texture, (width, height), interpolation=cv2.INTER_CUBIC)
-    middle, light = np.mean(image, axis=(0, 1)), cv2.resize(rng.uniform(0.6, 1.1, (3, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+    middle, light = (
+        np.mean(image, axis=(0, 1)),
+        cv2.resize(rng.uniform(0.6, 1.1, (3, 3)), (width, height), interpolation=cv2.INTER_CUBIC),
+    )
     return ((middle + (image - middle) * rng.uniform(0.3, 1.0)) * light[..., None]).clip(0, 255).astype(np.uint8)
 
 
