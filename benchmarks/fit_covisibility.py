@@ -1,9 +1,9 @@
 """Fit the network of the estimator `covisibility`, and write src/twoview/curation/covisibility.npz.
 
 Seen in the fit: made flats (ten of the demo's, 32 papered with photos), three scenes, the first half of the kitchen video, warped
-photos and unrelated pictures, most of them blurred, brightened, noisy and compressed as footage is. Never seen: the scenes apartment
-and gallery, the flats of seeds 101 and 102, and the second half of the video, on which overlap_truth.py reports. Twenty minutes to
-gather and as many to fit, on two cores; it needs torch.
+photos and unrelated pictures, most of them blurred, brightened, noisy and compressed as footage is. Never seen: the scenes
+apartment and gallery, the flats of seeds 101 and 102, and the second half of the video, on which overlap_truth.py reports. Twenty
+minutes to gather and as many to fit, on two cores; it needs torch.
 
     .venv/bin/python benchmarks/fit_covisibility.py [--out FILE] [--samples FOLDER] [--without CASE ...]
 
