@@ -210,6 +210,8 @@ def test_sources_of_ones_own_are_called_as_their_members(walk: Path, tmp_path: P
     composition = Composition(name="mine", members={"Bare": mine}, quota={"Bare": 3}, claimed="")
     assert curate_to([folder], composition, tmp_path / "pairs") == 0
     assert len(twoview.open(tmp_path / "pairs", selection="mine")) == 3
+    with pytest.raises(ConfigError, match="--limit: Bare, the source of 'Bare', has no method take"):
+        curate_to([folder], composition, tmp_path / "more", limit=1)
 
 
 class Bare:

@@ -67,7 +67,8 @@ def import_(args: Sequence[str]) -> int:
         out: Path
         """The dataset's folder."""
         footage: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()
-        """With --from manifest: your copies of the footage, files or folders; moved or encoded again they are found too."""
+        """With --from manifest: your copies of the footage, files or folders; moved or encoded again they are found too. Of a
+        composition (mimic_3m) the folder that its sources lie in."""
         workers: int = 0
         """With --from manifest: processes; 0: one for each processor."""
 

@@ -157,13 +157,20 @@ class Sources:
 
     def take(self, limit: int | None) -> "Sources":
         """The first `limit` scenes of each source."""
+        self._check("take", "--limit")
         return replace(self, by_source={name: source.take(limit) for name, source in self.by_source.items()})
 
     def only(self, names: Iterable[str]) -> "Sources":
         """The scenes of these names."""
+        self._check("only", "--licences")
         names = set(names)
         some = {name: source.only(names) for name, source in self.by_source.items()}
         return replace(self, by_source={name: source for name, source in some.items() if source.names()})
+
+    def _check(self, method: str, flag: str) -> None:
+        for member, source in self.by_source.items():
+            if not hasattr(source, method):
+                raise ConfigError(f"{flag}: {type(source).__name__}, the source of {member!r}, has no method {method}")
 
     @property
     def num_ignored(self) -> int:
