@@ -197,7 +197,7 @@ def mimic_real() -> Composition:
 
 
 def gibson_reconstruction_500() -> Composition:
-    """The held-out set of table 4: 500 pairs of Gibson's scenes that no other recipe touches."""
+    """The held-out set of table 4: 500 pairs of Gibson's scenes that no other mimic_ recipe walks through."""
     held_out = replace(mimic_gibson(), source=Gibson(part="held_out", samples=100))
     quota, claimed = {"gibson": 500}, "table 4 of the paper; which scenes its 500 pictures are of is not published"
     return Composition(name="gibson_reconstruction_500", members={"gibson": held_out}, quota=quota, claimed=claimed)

@@ -364,4 +364,6 @@ def test_help_and_bad_flags(sources: Path, tmp_path: Path, capsys: pytest.Captur
     assert "--allow-missing" in capsys.readouterr().out
     assert main(["curate", str(sources), "--recipe", "mimic_3m", "--out", str(tmp_path / "o"), "--limit", "0"]) == 2
     assert main(["curate", "--recipe", "mimic_3m", "--out", str(tmp_path / "o")]) == 2
-    assert main(["measure", "a.jpg", "b.jpg", "--estimator", "mimic_3m"]) == 2
+    capsys.readouterr()
+    assert main(["curate", str(sources), "--recipe", "mimic_3m", "--out", str(tmp_path / "o"), "--overlap", "0.4:0.8"]) == 2
+    assert "(twoview curate --recipe mimic_3m --help lists the flags)" in capsys.readouterr().err

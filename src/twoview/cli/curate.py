@@ -183,7 +183,7 @@ def _compose_with(crew: "Crew", args: Sequence[str], started: float, recipe_name
         """Measure a sample of each source and say what the run would give and take. Nothing is written but OUT/forecast.json, which
         the real run compares itself with."""
 
-    given = parse(Compose, args, "curate")
+    given = parse(Compose, args, f"curate --recipe {recipe_name}")
     if not given.paths:
         raise ConfigError(f"curate: give the folder that the sources of {recipe_name} lie in")
     _check_numbers(given)
