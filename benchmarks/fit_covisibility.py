@@ -32,7 +32,7 @@ from known import Case, kitchen_case, scene_path, unrelated_case, walk_case, war
 from twoview.curation import covisibility
 from twoview.curation.covisibility import CLASSES, DILATIONS, LATTICE, NUM_FIGURES, WIDTH, Covisibility, X, Y, gather
 from twoview.curation.measure import stored_picture
-from twoview.demo import FLAT_M, Panel, _box, flat, glb, write_flat
+from twoview.demo import FLAT_M, Panel, box, flat, glb, write_flat
 from twoview.geometry import GRID
 from twoview.schema import UNKNOWN
 from twoview.sources.images import read_image
@@ -69,7 +69,7 @@ def papered_case(seed: int, num_papers: int | None = None) -> Case:
     for _ in range(NUM_THINGS):
         x, y, z = rng.uniform((0.1, 0.3, 0.1), (FLAT_M[0] - 0.7, 2.2, FLAT_M[1] - 0.7))
         wide, high, deep = rng.uniform(0.04, 0.5, 3)
-        panels += _box((x, y, z), (x + wide, y + high, z + deep), rng)
+        panels += box((x, y, z), (x + wide, y + high, z + deep), rng)
     pictures = [image for _, image in photos()]
     papers = [paper(panel, pictures[int(rng.integers(len(pictures)))], rng) for panel in panels[:num_papers]]
     panels = [replace(panel, texture=papers[k % len(papers)]) for k, panel in enumerate(panels)]
@@ -88,17 +88,14 @@ def paper(panel: Panel, photo: np.ndarray, rng: np.random.Generator) -> np.ndarr
         fit = share * min(photo.shape[0] / height, photo.shape[1] / width)
         h, w = max(8, int(height * fit)), max(8, int(width * fit))
         y, x = int(rng.integers(photo.shape[0] - h + 1)), int(rng.integers(photo.shape[1] - w + 1))
-        image = cv2.resize(
-            photo[y : y + h, x : x + w], (width, height), interpolation=cv2.INTER_AREA if fit > 1 else cv2.INTER_CUBIC
-        )
+        way = cv2.INTER_AREA if fit > 1 else cv2.INTER_CUBIC
+        image = cv2.resize(photo[y : y + h, x : x + w], (width, height), interpolation=way)
     elif kind == "plain":
         image = rng.uniform(60, 230, 3) + rng.normal(0, rng.uniform(0.5, 5), (height, width, 1))
     else:
         image = cv2.resize(panel.texture, (width, height), interpolation=cv2.INTER_CUBIC)
-    middle, light = (
-        np.mean(image, axis=(0, 1)),
-        cv2.resize(rng.uniform(0.6, 1.1, (3, 3)), (width, height), interpolation=cv2.INTER_CUBIC),
-    )
+    light = cv2.resize(rng.uniform(0.6, 1.1, (3, 3)), (width, height), interpolation=cv2.INTER_CUBIC)
+    middle = np.mean(image, axis=(0, 1))
     return ((middle + (image - middle) * rng.uniform(0.3, 1.0)) * light[..., None]).clip(0, 255).astype(np.uint8)
 
 

@@ -39,9 +39,9 @@ def flat(seed: int = 0) -> list[Panel]:
     """Four rooms with doors between them, a floor, a ceiling, and furniture: boxes of many sizes, no two textures alike."""
     rng = np.random.default_rng([seed, *b"flat"])
     x, z, y = FLAT_M
-    panels = list(_box((0, 0, 0), (x, y, z), rng, inside=True))
+    panels = list(box((0, 0, 0), (x, y, z), rng, inside=True))
     for x0, z0, x1, z1 in WALLS_M:
-        panels += _box((x0, 0, z0), (x1, y, z1), rng)
+        panels += box((x0, 0, z0), (x1, y, z1), rng)
     taken: list[tuple[float, float, float, float]] = list(WALLS_M)
     while len(taken) < len(WALLS_M) + NUM_BOXES:
         wide, deep, high = rng.uniform(0.4, 1.3), rng.uniform(0.4, 0.9), rng.choice([0.45, 0.75, 0.9, 1.4, 1.9])
@@ -49,7 +49,7 @@ def flat(seed: int = 0) -> list[Panel]:
         place = (x0, z0, x0 + wide, z0 + deep)
         if all(_apart(place, other, 0.9 if other not in WALLS_M else 0.02) for other in taken) and _leaves_doors(place):
             taken.append(place)
-            panels += _box((x0, 0, z0), (x0 + wide, high, z0 + deep), rng)
+            panels += box((x0, 0, z0), (x0 + wide, high, z0 + deep), rng)
     return panels
 
 
@@ -63,7 +63,7 @@ def _leaves_doors(place: tuple[float, float, float, float]) -> bool:
     return all(_apart(place, door, 0.0) for door in doors)
 
 
-def _box(low: Sequence[float], high: Sequence[float], rng: np.random.Generator, inside: bool = False) -> Iterator[Panel]:
+def box(low: Sequence[float], high: Sequence[float], rng: np.random.Generator, inside: bool = False) -> Iterator[Panel]:
     """The sides of a box that is looked at from outside, but for its bottom; or all six, from inside."""
     (x0, y0, z0), (x1, y1, z1) = low, high
     w, h, d = x1 - x0, y1 - y0, z1 - z0

@@ -47,6 +47,11 @@ class Slice:
     error: str
     """Why it cannot be read, or ''."""
 
+    @property
+    def reading_cost(self) -> float:
+        """Of all its frames, in candidates: a video's are decoded in passing."""
+        return self.num_frames * (FRAME_COST if self.kind == "video" else 1.0)
+
 
 SLICE_SCHEMA = schema_of(Slice)
 
@@ -131,8 +136,8 @@ class _Survey:
     @property
     def cost(self) -> float:
         """Work in the scene, in candidates."""
-        frames = self.scene.num_frames * (FRAME_COST if self.scene.kind == "video" else 1.0)
-        return 1 + VIEW_COST * max(0, self.num_views - 1) + PAIR_COST * self.scene.num_pairs + frames
+        pairs = VIEW_COST * max(0, self.num_views - 1) + PAIR_COST * self.scene.num_pairs
+        return 1 + pairs + self.scene.reading_cost
 
 
 def _survey(source: Source, name: str, config: Config) -> _Survey:

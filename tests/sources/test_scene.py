@@ -297,7 +297,7 @@ def test_the_baseline_over_a_mesh_with_z_up(tmp_path: Path) -> None:
     """As ScanNet's and Replica's: a PLY with colours of its vertices."""
     from twoview import demo
 
-    panels = list(demo._box((0, 0, 0), (8.0, 2.7, 8.0), np.random.default_rng(0), inside=True))
+    panels = list(demo.box((0, 0, 0), (8.0, 2.7, 8.0), np.random.default_rng(0), inside=True))
     corners = [p.corner + i * p.along + j * p.down for p in panels for i, j in ((0, 0), (0, 1), (1, 1), (1, 0))]
     header = f"ply\nformat ascii 1.0\nelement vertex {len(corners)}\n"
     header += "".join(f"property float {axis}\n" for axis in "xyz") + "".join(
@@ -344,7 +344,7 @@ def room(side_m: float, picture: bool = True) -> bytes:
     from twoview import demo
 
     rng = np.random.default_rng(0)
-    panels = list(demo._box((0, 0, 0), (side_m, 2.7, side_m), rng, inside=True))
+    panels = list(demo.box((0, 0, 0), (side_m, 2.7, side_m), rng, inside=True))
     return demo.glb([p if picture else replace(p, texture=np.full_like(p.texture, 90)) for p in panels])
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..curation.crew import Crew
     from ..curation.curate import CurateConfig
     from ..curation.engine import Job, Progress
+    from ..plan import Plan
 
 
 def curate(args: Sequence[str]) -> int:
@@ -278,28 +279,31 @@ def curate_to(
     if told and not job.left and share == (1, 1):
         compare(told, summary.num_kept, bytes_of_parts(out), before_s + took_s, max(1, len(crew.workers)) if crew else 1)
     if isinstance(config, Composition):
-        _choose(out, config, summary if share == (1, 1) else summarise(out, job.plan), job.plan.num_parts)
+        _choose(out, config, job.plan)
     if not summary.num_kept and share == (1, 1):  # a share of an array job may well keep nothing
         print(_advice(summary, config), file=sys.stderr)
         return SOME_UNREADABLE if summary.errors else NOTHING_KEPT
     return SOME_UNREADABLE if summary.errors else DONE
 
 
-def _choose(out: Path, config: "Composition", summary: "Summary", num_parts: int) -> None:
+def _choose(out: Path, config: "Composition", plan: "Plan") -> None:
     """Select by the quotas of a composition, and print a line for each source: wanted, found, taken."""
+    from ..audit import summarise
     from ..selections import SelectConfig, select, write_selection
+    from ..shards import finished_parts
 
-    if summary.num_finished < num_parts:
-        print(f"{summary.num_finished:,} of {num_parts:,} parts are finished; whoever finishes the last chooses {config.name}")
+    num = len(finished_parts(out))
+    if num < plan.num_parts:
+        print(f"{num:,} of {plan.num_parts:,} parts are finished; whoever finishes the last chooses {config.name}")
         return
-    choice = SelectConfig(quota=config.quota)
+    choice, found = SelectConfig(quota=config.quota), summarise(out, plan).kept_by_source
     selected = select(out, choice)
     print(f"wanted: {config.claimed}")
     print(f"{'source':14}{'wanted':>12}{'found':>12}{'taken':>12}")
     for source, wanted in config.quota.items():
         taken = selected.by_source.get(source, 0)
         short = f"   {selected.short[source]:,} short" if selected.short.get(source) else ""
-        print(f"{source:14}{wanted:12,}{summary.kept_by_source.get(source, 0):12,}{taken:12,}{short}")
+        print(f"{source:14}{wanted:12,}{found.get(source, 0):12,}{taken:12,}{short}")
     if not len(selected.keys):
         return
     for name in chain([config.name], (f"{config.name}-{n}" for n in count(2))):

@@ -29,7 +29,7 @@ def foretell(
     limits = [c.max_pairs_per_scene or s.num_candidates for s, c in zip(scenes, configs, strict=True)]
     num = sum(s.num_pairs * min(1, limit / max(1, s.num_candidates)) for s, limit in zip(scenes, limits, strict=True))
     print(f"{most}{num:,.0f} candidates to measure")
-    quota = config.quota if isinstance(config, Composition) else {}
+    quota, claimed = (config.quota, config.claimed) if isinstance(config, Composition) else ({}, "")
     plans = {source: own for source in quota if (own := of_source(plan, source)).slices} if quota else {"": plan}
     found: dict[str, Forecast] = {}
     for source, own in plans.items():
@@ -46,7 +46,7 @@ def foretell(
         print("nothing was written")
     else:
         if quota:
-            print(f"wanted: {config.claimed}\n{'source':14}{'wanted':>12}{'foretold':>12}")  # pyright: ignore
+            print(f"wanted: {claimed}\n{'source':14}{'wanted':>12}{'foretold':>12}")
         for source, some in found.items() if quota else ():
             print(f"{source:14}{quota[source]:12,}{some.num_kept:12,.0f}{_kept_range(some)}")
         _print_forecast(told, "groups or stretches" if follows and quota else "stretches of time" if follows else "groups")

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import TwoviewError, UnreadableError
-from ..plan import FRAME_COST, PAIR_COST, VIEW_COST, Plan, Slice, about
+from ..plan import PAIR_COST, VIEW_COST, Plan, Slice, about
 from ..schema import Group, Pair, Scene, SceneInfo, Source, iter_groups
 from .curate import CurateConfig, curate_part
 from .opened import OpenScene
@@ -93,8 +93,7 @@ def num_groups(scene: Slice, config: CurateConfig) -> int:
 
 def _cost(scene: Slice) -> float:
     """About the work in a scene, as the plan counts it."""
-    frames = scene.num_frames * (FRAME_COST if scene.kind == "video" else 1.0)
-    return VIEW_COST * min(2 * scene.num_pairs, scene.num_frames) + PAIR_COST * scene.num_pairs + frames
+    return VIEW_COST * min(2 * scene.num_pairs, scene.num_frames) + PAIR_COST * scene.num_pairs + scene.reading_cost
 
 
 # ----------------------------------------------------------------------------------------------- a worker: pieces measured

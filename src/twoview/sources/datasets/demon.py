@@ -27,7 +27,7 @@ from jaxtyping import UInt8
 
 from ...errors import ConfigError, LeftOutError, UnreadableError
 from ...schema import Frame, SceneInfo
-from ..footage import Footage, Input, find_footage
+from ..footage import Footage, Input, find_footage, named
 from ..images import Photos, decode_image, natural_key
 from .roots import missing, roots
 
@@ -49,7 +49,8 @@ class Demon:
 
     def __call__(self, paths: Iterable[Path], list_file: Path | None = None) -> "DemonFootage":
         """The scenes in folders, by name. Raises ConfigError where there are none, and where HDF5 files are there but no h5py."""
-        inputs: dict[str, Input] = {}
+        groups: dict[str, Input] = {}
+        folders: dict[str, Input] = {}
         num_test = num_repeated = 0
         for root in roots("DeMoN", paths, list_file):
             found = [*_in_files(root), *_in_folders(root)]
@@ -59,21 +60,17 @@ class Demon:
                 if item.kind != "images" and item.name.partition("/")[0].endswith("_test") and not self.test_scenes:
                     num_test += 1
                     continue
-                name, n = item.name, 1
-                while item.kind == "images" and name in inputs and _where(inputs[name]) != _where(item):  # anybody's folder names
-                    name, n = f"{item.name}~{n + 1}", n + 1
-                num_repeated += name in inputs
-                inputs.setdefault(name, replace(item, name=name, source=self.source, licence=self.licence))
+                # Plain folders have anybody's names: two of one name are two scenes.
+                known, key = (folders, os.path.realpath(item.paths[0])) if item.kind == "images" else (groups, item.name)
+                num_repeated += key in known
+                known.setdefault(key, replace(item, source=self.source, licence=self.licence))
+        inputs = named([*groups.values(), *folders.values()]).inputs
         if num_test and not inputs:
             raise LeftOutError(
                 f"DeMoN: only test sets ({num_test} scenes of *_test): they are left for evaluation. To read them all the same, "
                 "add --recipe mimic_demon --source.test-scenes"
             )
         return DemonFootage(dict(sorted(inputs.items())), num_test, num_repeated)
-
-
-def _where(item: Input) -> str:
-    return os.path.realpath(item.paths[0])
 
 
 def _in_files(root: Path) -> Iterator[Input]:
