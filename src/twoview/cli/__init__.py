@@ -10,6 +10,7 @@ from ..errors import TwoviewError
 from .curate import curate, demo
 from .exchange import export, import_
 from .look import audit, measure, recipes
+from .models import convert, reconstruct
 from .select import select
 from .terminal import DONE, FAILED, INTERRUPTED, TERMINATED, USAGE, complain
 
@@ -21,6 +22,8 @@ ABOUT = """twoview turns footage and 3D scenes that nobody annotated into verifi
   twoview select DIR --name NAME              choose among the stored pairs; DIR@NAME is the choice
   twoview export DIR[@NAME] --to FORM OUT     write pairs as other programs read them
   twoview import PATH --from FORM --out DIR   read pairs that others wrote
+  twoview convert CHECKPOINT --to FORM OUT    a model as timm, Hugging Face or MultiMAE read it
+  twoview reconstruct CHECKPOINT A B --out P  draw what a model predicts of hidden patches
   twoview recipes                             the named configurations of curate
   twoview demo [DIR]                          a first dataset from a 3D scene it makes itself
 
@@ -35,6 +38,8 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "select": select,
     "export": export,
     "import": import_,
+    "convert": convert,
+    "reconstruct": reconstruct,
     "recipes": recipes,
     "demo": demo,
 }

@@ -11,6 +11,8 @@ from ..licences import UNKNOWN
 from .terminal import DONE, FAILED, SOME_UNREADABLE, parse, print_summary
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..audit import Summary
 
 
@@ -58,7 +60,7 @@ def measure(args: Sequence[str]) -> int:
     a, b = (stored_picture(path, crop, size) for path in given.pictures)
     match = measure(a, b, estimator, crop=crop, size=size)
     if given.picture is not None:
-        _write_picture(given.picture, drawing(a, b, match))
+        write_picture(given.picture, drawing(a, b, match), "--picture")
     if given.json:
         print(json.dumps(as_row_dict(match, estimator)))
     elif not match.found:
@@ -94,17 +96,18 @@ def _measure_list(path: Path, measured: Callable[[Path, Path], dict]) -> int:
     return code
 
 
-def _write_picture(path: Path, image) -> None:  # noqa: ANN001 - uint8 RGB
+def write_picture(path: Path, image: "np.ndarray", flag: str) -> None:
+    """Writes uint8 RGB. flag: of the command line that named the file."""
     import cv2
 
     try:
         _, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     except cv2.error:
-        raise ConfigError(f"--picture {path}: give a name that ends in .png or .jpg") from None
+        raise ConfigError(f"{flag} {path}: give a name that ends in .png or .jpg") from None
     try:
         path.write_bytes(data.tobytes())
     except OSError as error:
-        raise ConfigError(f"--picture {path}: {error.strerror}") from None
+        raise ConfigError(f"{flag} {path}: {error.strerror}") from None
 
 
 def audit(args: Sequence[str]) -> int:

@@ -1,0 +1,126 @@
+"""The verbs for checkpoints: convert and reconstruct."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from ..errors import ConfigError
+from .look import write_picture
+from .terminal import DONE, parse
+
+if TYPE_CHECKING:
+    from ..pretraining.checkpoints import Checkpoint
+
+
+def convert(args: Sequence[str]) -> int:
+    import tyro
+
+    from ..pretraining.checkpoints import read_checkpoint
+    from ..pretraining.convert import FORMS, convert
+
+    @dataclass(frozen=True, kw_only=True)
+    class Convert:
+        """Write a checkpoint as other programs read it, and prove it: what was written is read again and its features compared.
+
+        Reads twoview's own files and those of MIMIC, MAE, CroCo v1 and v2, DINO, MultiMAE, timm and Hugging Face, known by the
+        names of their tensors. Pickles are read without running anything in them.
+
+        timm: the encoder, .safetensors or .pth. huggingface: a folder for ViTModel. multimae: the encoder, .pth. safetensors:
+        twoview's own form, decoder and all.
+        """
+
+        checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+        """A file, or a folder as Hugging Face's."""
+        out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+        """The new file; with --to huggingface the new folder."""
+        to: Literal[tuple(FORMS)]  # pyright: ignore
+        """The form."""
+        heads: int | None = None
+        """Attention heads of the encoder, where neither the file nor a usual width tells them."""
+        decoder_heads: int | None = None
+        """Of the decoder."""
+
+    given = parse(Convert, args, "convert")
+    checkpoint = read_checkpoint(given.checkpoint, heads=given.heads, decoder_heads=given.decoder_heads)
+    done = convert(checkpoint, given.to, given.out)
+    print_checkpoint(checkpoint)
+    for note in done.notes:
+        print(f"  {note}")
+    print(f"features differ by {done.difference:.1e} at most, of up to {done.largest:.1f}: {given.out}")
+    return DONE
+
+
+def reconstruct(args: Sequence[str]) -> int:
+    import tyro
+
+    from ..curation.measure import stored_picture
+    from ..curation.views import Crop
+    from ..pretraining.checkpoints import read_checkpoint
+    from ..pretraining.masked import MaskedModel
+    from ..pretraining.reconstruct import reconstruct
+    from ..report.panels import panel
+
+    @dataclass(frozen=True, kw_only=True)
+    class Reconstruct:
+        """Draw what a model predicts of the hidden patches of a picture: the picture, what is shown of it, what is given away, the
+        prediction, and the second view. A row for each pair.
+
+        Models predict each patch less its own mean and by its own deviation; to make pixels of that, both are taken from the
+        true picture. So judge a prediction against the picture beside it (`given`), which has the means alone.
+        """
+
+        checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")]
+        """Of MAE or CroCo, with its decoder."""
+        pictures: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="A B [A B ...]")]
+        """Two pictures of one place, or more such pairs."""
+        out: Path
+        """The picture to write, .png or .jpg."""
+        mask_ratio: float | None = None
+        """Share of a's patches that are hidden. Default: as the model was trained."""
+        seed: int = 0
+        """Other seeds hide other patches."""
+        size: int | None = None
+        """Side of the pictures in px. Default: as the model was trained."""
+        crop: Crop = "centre"
+        """centre: the largest square; stretch: squeezed to a square."""
+        heads: int | None = None
+        """Attention heads of the encoder, where neither the file nor a usual width tells them."""
+        decoder_heads: int | None = None
+        """Of the decoder."""
+
+    given = parse(Reconstruct, args, "reconstruct")
+    if not given.pictures or len(given.pictures) % 2:
+        raise ConfigError(f"reconstruct takes pairs of pictures, A B [A B ...], not {len(given.pictures)}")
+    checkpoint = read_checkpoint(given.checkpoint, heads=given.heads, decoder_heads=given.decoder_heads)
+    model = checkpoint.model
+    if not isinstance(model, MaskedModel):
+        raise ConfigError(f"{given.checkpoint}: an encoder without a decoder predicts no patches")
+    if given.mask_ratio is not None:
+        model.config = replace(model.config, mask_ratio=given.mask_ratio)
+    size = given.size or model.encoder.config.image_px
+    print_checkpoint(checkpoint)
+    rows = []
+    for a, b in zip(given.pictures[::2], given.pictures[1::2], strict=True):
+        views = [stored_picture(path, given.crop, size) for path in (a, b)]
+        done = reconstruct(model, views[0], views[1], seed=given.seed)
+        print(f"loss {done.loss:.3f}: {a}, {b}")
+        predicted = (f"predicted, loss {done.loss:.3f}", done.predicted)
+        rows.append([("a", views[0]), ("hidden", done.hidden), ("given", done.given), predicted, ("b", views[1])])
+    write_picture(given.out, panel(rows), "--out")
+    print(given.out)
+    return DONE
+
+
+def print_checkpoint(checkpoint: "Checkpoint") -> None:
+    """What a file was, in a few lines."""
+    config = checkpoint.encoder.config
+    size = f"width {config.width}, depth {config.depth}, {config.heads} heads, patches of {config.patch_px} px"
+    token = "a class token" if config.class_token else "no class token"
+    print(f"{checkpoint.form}: {type(checkpoint.model).__name__}, {size}, {config.positions} positions, {token}")
+    if checkpoint.left_out:
+        named = ", ".join(checkpoint.left_out[:6]) + (" ..." if len(checkpoint.left_out) > 6 else "")
+        print(f"  left out: {named}")
+    for one in checkpoint.seen:
+        licences = ", ".join(f"{num:,} {licence}" for licence, num in one.licences.items())
+        print(f"  trained on {one.num_pairs:,} pairs of {one.dataset}: {licences}")
