@@ -11,9 +11,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from runs import twoview as command
+from twoview.cli import main
 from twoview.exchange import EXPORTS
+from twoview.pretraining.checkpoints import write_checkpoint
+from twoview.pretraining.data import Batch
+from twoview.pretraining.decoder import DecoderConfig
+from twoview.pretraining.masked import MaskedConfig, MaskedModel
+from twoview.pretraining.vit import ViT, vit_config
 from twoview.recipes import CURATE
 from twoview.shards import read_manifest
 from twoview.sources.video import Video
@@ -65,6 +72,16 @@ def test_the_composition_of_extend() -> None:
     assert composition.of("co3d").estimator.name.startswith("covisibility")
 
 
+def test_the_objective_of_extend() -> None:
+    names: dict[str, Any] = {}
+    exec(block("An objective"), names)
+    views = [torch.randint(256, (2, 3, 32, 32), dtype=torch.uint8) for _ in "ab"]
+    objective = names["SameMean"]()
+    loss = objective(Batch(a=views[0], b=views[1], seeds=torch.arange(2)))["loss"]
+    loss.backward()
+    assert objective.encoder.cls_token.grad is not None
+
+
 def test_concepts_name_every_recipe() -> None:
     text = (DOCS / "concepts.md").read_text()
     assert all(f"`{name}`" in text for name in CURATE if name != "released")
@@ -85,12 +102,31 @@ def as_in_readme(wide: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.
     return tmp_path
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["twoview", "webdataset"])
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL), ids=["twoview", "webdataset", "models"])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_python_of_readme(code: str, as_in_readme: Path) -> None:
     names: dict = {}
+    if "checkpoint.pth" in code:
+        torch.save({"model": ViT(vit_config("Ti", depth=1)).state_dict()}, "checkpoint.pth")
     exec(code, names)
-    assert len(names.get("pairs", ())) > 2 or names["patches"].shape == (2, 196)
+    if "tokens" in names:
+        assert names["tokens"].shape == (1, 281, 192)
+    else:
+        assert len(names.get("pairs", ())) > 2 or names["patches"].shape == (2, 196)
+
+
+def test_models_as_in_readme(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every line as it stands."""
+    lines = README.split("\n## Models\n")[1].split("```")[3].strip().splitlines()
+    assert len(lines) == 3
+    monkeypatch.chdir(tmp_path)
+    for name in ("1.jpg", "2.jpg"):
+        shutil.copy(photos / name, tmp_path)
+    model = MaskedModel(MaskedConfig(encoder=vit_config("Ti", depth=1), decoder=DecoderConfig(depth=1)))
+    write_checkpoint(Path("checkpoint.pth"), model)
+    for line in lines:
+        assert main(line.partition("#")[0].split()[1:]) == 0
+    assert {path.name for path in tmp_path.iterdir()} >= {"vit", "vit.safetensors", "panel.png"}
 
 
 def test_choosing_as_in_readme(tmp_path: Path) -> None:

@@ -121,6 +121,8 @@ def print_checkpoint(checkpoint: "Checkpoint") -> None:
     if checkpoint.left_out:
         named = ", ".join(checkpoint.left_out[:6]) + (" ..." if len(checkpoint.left_out) > 6 else "")
         print(f"  left out: {named}")
+    if checkpoint.origin is not None and checkpoint.form == "twoview":
+        print(f"  first read from {checkpoint.origin.file}, of {checkpoint.origin.form}")
     for one in checkpoint.seen:
         licences = ", ".join(f"{num:,} {licence}" for licence, num in one.licences.items())
         print(f"  trained on {one.num_pairs:,} pairs of {one.dataset}: {licences}")

@@ -1,26 +1,29 @@
 """Random numbers that follow from a sample alone: the same on any device, for any batch, after any restart."""
 
-from zlib import crc32
-
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 _LOW = 0xFFFFFFFF
 
 
-def uniform(seeds: Int64[Tensor, " b"], name: str, num: int) -> Float[Tensor, "b num"]:
-    """Numbers in [0, 1) for each sample, float32: a hash of its seed, of the name of what is drawn, and of their place."""
-    state = _mixed(seeds & _LOW ^ crc32(name.encode()))
-    state = _mixed(state ^ (seeds >> 32 & _LOW))
-    places = _mixed(torch.arange(1, num + 1, device=seeds.device))
+HIDDEN, DROP_PATH = range(2)
+"""What is drawn."""
+
+
+def uniform(seeds: Int64[Tensor, " b"], what: int, num: int) -> Float[Tensor, "b num"]:
+    """Numbers in [0, 1) for each sample, float32: a hash of its seed, of what is drawn, and of their place (below 2**24)."""
+    state = _mixed(_mixed(seeds & _LOW) ^ (seeds >> 32 & _LOW))
+    places = _mixed(torch.arange(num, device=seeds.device) + (what << 24))
     return (_mixed(state[:, None] ^ places) >> 8).float() / (1 << 24)
 
 
-def draw_hidden(seeds: Int64[Tensor, " b"], num_patches: int, num_hidden: int) -> Bool[Tensor, "b p"]:
-    """For each sample which patches are hidden: so many of them, any set as likely as another."""
-    order = uniform(seeds, "hidden", num_patches).argsort(dim=1, stable=True)
-    return torch.zeros_like(order, dtype=torch.bool).scatter_(1, order[:, :num_hidden], True)
+def draw_patches(
+    seeds: Int64[Tensor, " b"], num_patches: int, num_hidden: int
+) -> tuple[Int64[Tensor, "b v"], Int64[Tensor, "b h"]]:
+    """For each sample the numbers of the patches that stay visible and of those that are hidden, in order: any set as likely."""
+    order = uniform(seeds, HIDDEN, num_patches).argsort(dim=1, stable=True)
+    return order[:, num_hidden:].sort(dim=1).values, order[:, :num_hidden].sort(dim=1).values
 
 
 def _mixed(x: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from .data import Batch
 from .decoder import Decoder, DecoderConfig
-from .draws import draw_hidden
+from .draws import draw_patches
 from .vit import ViT, ViTConfig, patchify, vit_config
 
 
@@ -73,7 +73,7 @@ class MaskedModel(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`: mean squared error over the hidden patches, of which nothing else is predicted."""
-        visible, hidden = split(self.hidden(batch))
+        visible, hidden = self.split(batch)
         predicted = self._predict(batch, visible, hidden)
         patches = patchify(batch.a, self.config.encoder.patch_px)
         chosen = patches.gather(1, hidden[..., None].expand(-1, -1, patches.shape[2]))
@@ -81,8 +81,27 @@ class MaskedModel(nn.Module):
 
     def predict(self, batch: Batch) -> tuple[Float[Tensor, "b p k"], Bool[Tensor, "b p"]]:
         """Of all patches what `targets` would make of them, and which were hidden."""
-        hidden = self.hidden(batch)
-        return self._predict(batch, split(hidden)[0], None), hidden
+        visible, hidden = self.split(batch)
+        values = self._predict(batch, visible, None)
+        return values, torch.zeros_like(values[..., 0], dtype=torch.bool).scatter_(1, hidden, True)
+
+    def split(self, batch: Batch) -> tuple[Int64[Tensor, "b v"], Int64[Tensor, "b h"]]:
+        """Numbers of the visible and the hidden patches of a, in order: by the batch's mask, or drawn from its seeds.
+
+        Raises ConfigError for a mask of another size, or that hides all of a sample, nothing, or not as much of each.
+        """
+        rows, columns = self.encoder.grid(batch.a)
+        if batch.hidden is None:
+            return draw_patches(batch.seeds, rows * columns, self.config.num_hidden(rows * columns))
+        counts = set(batch.hidden.sum(dim=1).tolist())
+        num_hidden = counts.pop()
+        if counts or batch.hidden.shape[1] != rows * columns or not 0 < num_hidden < rows * columns:
+            raise ConfigError(
+                f"a mask for {rows} x {columns} patches hides as many of each sample, neither all nor none: "
+                f"not so this one of {batch.hidden.shape[1]}"
+            )
+        order = batch.hidden.int().argsort(dim=1, stable=True)
+        return order[:, :-num_hidden], order[:, -num_hidden:]
 
     def targets(
         self, patches: Shaped[Tensor, "b h k"]
@@ -97,15 +116,6 @@ class MaskedModel(nn.Module):
             mean, deviation = torch.zeros_like(mean), torch.ones_like(deviation)
         return (pixels - mean) / deviation, mean, deviation
 
-    def hidden(self, batch: Batch) -> Bool[Tensor, "b p"]:
-        """The batch's mask, or one drawn from its seeds."""
-        rows, columns = self.encoder.grid(batch.a)
-        if batch.hidden is None:
-            return draw_hidden(batch.seeds, rows * columns, self.config.num_hidden(rows * columns))
-        if batch.hidden.shape[1] != rows * columns:
-            raise ConfigError(f"a mask of {batch.hidden.shape[1]} patches for pictures of {rows} x {columns}")
-        return batch.hidden
-
     def _predict(self, batch: Batch, visible: Int64[Tensor, "b v"], wanted: Int64[Tensor, "b w"] | None) -> Float[Tensor, "b w k"]:
         tokens = self.encoder(batch.a, visible, batch.seeds)
         return self.decoder(tokens, visible, self.encoder.grid(batch.a), self._memory(batch), wanted)
@@ -116,16 +126,3 @@ class MaskedModel(nn.Module):
         if batch.b is None or batch.b.shape != batch.a.shape:
             raise ConfigError("CroCo needs a second view, of the size of the first")
         return self.encoder(batch.b, None, batch.seeds)
-
-
-def split(hidden: Bool[Tensor, "b p"]) -> tuple[Int64[Tensor, "b v"], Int64[Tensor, "b h"]]:
-    """Numbers of the visible and of the hidden patches, in order.
-
-    Raises ConfigError unless every sample hides as many, more than none and fewer than all.
-    """
-    counts = hidden.sum(dim=1)
-    num_hidden = int(counts[0])
-    if not 0 < num_hidden < hidden.shape[1] or bool((counts != num_hidden).any()):
-        raise ConfigError("every sample of a batch hides the same number of patches: some must be hidden, some shown")
-    order = hidden.int().argsort(dim=1, stable=True)
-    return order[:, :-num_hidden], order[:, -num_hidden:]

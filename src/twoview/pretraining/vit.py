@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .draws import uniform
+from .draws import DROP_PATH, uniform
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -165,7 +165,7 @@ class ViT(nn.Module):
         if not self.config.drop_path or not self.training or seeds is None:
             return None
         keep = 1 - torch.linspace(0, self.config.drop_path, depth, device=seeds.device)[:, None]
-        return (uniform(seeds, "drop_path", 2 * depth).view(-1, depth, 2) < keep) / keep
+        return (uniform(seeds, DROP_PATH, 2 * depth).view(-1, depth, 2) < keep) / keep
 
 
 def patchify(images: Shaped[Tensor, "b 3 h w"], patch_px: int) -> Shaped[Tensor, "b p k"]:
