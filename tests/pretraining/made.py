@@ -39,3 +39,37 @@ def shaken(model: torch.nn.Module) -> Any:
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
     return model.eval()
+
+
+HEADS = {"heads": 4, "decoder_heads": 4}
+
+
+def renamed(model, *pairs: tuple[str, str]) -> dict[str, torch.Tensor]:
+    """Its tensors, with beginnings of names changed: the first that fits."""
+    tensors = {}
+    for key, value in model.state_dict().items():
+        old, new = next(((old, new) for old, new in pairs if key.startswith(old)), ("", ""))
+        tensors[new + key.removeprefix(old)] = value
+    return tensors
+
+
+MAE_NAMES = (
+    ("decoder.mask_token", "mask_token"),
+    ("decoder.pos_embed", "decoder_pos_embed"),
+    ("decoder.embed", "decoder_embed"),
+    ("decoder.norm", "decoder_norm"),
+    ("decoder.head", "decoder_pred"),
+    ("encoder.", ""),
+)
+CROCO_NAMES = (
+    ("decoder.mask_token", "mask_token"),
+    ("decoder.pos_embed", "dec_pos_embed"),
+    ("decoder.embed", "decoder_embed"),
+    ("decoder.norm", "dec_norm"),
+    ("decoder.head", "prediction_head"),
+    ("decoder.blocks", "dec_blocks"),
+    ("encoder.blocks", "enc_blocks"),
+    ("encoder.norm", "enc_norm"),
+    ("encoder.pos_embed", "enc_pos_embed"),
+    ("encoder.", ""),
+)

@@ -137,6 +137,17 @@ def test_forms_that_cannot_hold_a_model(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(NAMES[form] for form in ("timm", "multimae", "safetensors"))
 
 
+def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
+    model = ViT(encoder_config()).train()
+    convert(Checkpoint(model=model, form="x"), "timm", tmp_path / "a.pth")
+    assert model.training
+    with torch.no_grad():
+        model.norm.weight[0] = torch.nan
+    with pytest.raises(ConfigError, match="no numbers"):
+        convert(Checkpoint(model=model, form="x"), "timm", tmp_path / "b.pth")
+    assert not (tmp_path / "b.pth").exists()
+
+
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"model": ViT(encoder_config()).state_dict(), "epoch": 3}, tmp_path / "a.pth")
     out = tmp_path / "folder"

@@ -121,6 +121,21 @@ def test_crops_drop_other_paths() -> None:
     torch.testing.assert_close(one, other)
 
 
+def test_bfloat16_and_one_graph() -> None:
+    model = shaken(DINO(config()))
+    exact = model(batch())["loss"]
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(batch())["loss"], exact, rtol=0.01, atol=0)
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(model, backend="aot_eager", fullgraph=True)(batch())["loss"], exact)
+
+
+def test_options_that_cannot_be() -> None:
+    for fields in ({"momentum": 2}, {"frozen": -1}, {"outputs": 0}):
+        with pytest.raises(ConfigError, match="DINO"):
+            DINOConfig(**fields)
+
+
 def _centre_of_half(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     torch.manual_seed(0)

@@ -70,12 +70,15 @@ def test_command(tmp_path: Path, photos: Path, capsys: pytest.CaptureFixture[str
 
     assert run(*names) == 0
     assert capsys.readouterr().out.count("loss ") == 2
-    assert cv2.imread(str(out)).shape[1] > 5 * 32
+    assert cv2.imread(str(out)).shape[1] > 5 * 224
     assert run(*names[:2], "--size", 64, "--mask-ratio", 0.5) == 0
-    assert cv2.imread(str(out)).shape[1] > 5 * 64
+    assert cv2.imread(str(out)).shape[1] > 5 * 224
     for words, code, complaint in (
         (names[:3], 2, "takes pairs of pictures"),
         ((*names[:2], "--size", 60), 2, "60 x 60 px do not divide into patches of 8 px"),
+        ((*names[:2], "--size", 0), 2, "from 16 to 4096 px"),
+        ((*names[:2], "--seed", -1), 2, "--seed -1"),
+        ((*names[:2], "--heads", 4), 2, "leave out --heads"),
         ((*names[:2], "--mask-ratio", 0.99), 2, "some must be hidden, some shown"),
         ((names[0], tmp_path / "none.jpg"), 3, "none.jpg"),
     ):

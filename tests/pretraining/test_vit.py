@@ -122,6 +122,15 @@ def test_wrong_sizes_are_named() -> None:
         encoder_config(width=24, heads=4, positions="rotary")
 
 
+WRONG = {"heads": 0}, {"patch_px": 0}, {"drop_path": 1.0}, {"drop_path": -0.1}, {"norm_eps": 0.0}, {"depth": 0}
+
+
+@pytest.mark.parametrize("fields", WRONG)
+def test_numbers_that_cannot_be(fields: dict) -> None:
+    with pytest.raises(ConfigError):
+        encoder_config(**fields)
+
+
 def test_drop_path_follows_from_the_seed() -> None:
     model = shaken(ViT(encoder_config(depth=4, drop_path=0.5))).train()
     images, seeds = pictures(1).repeat(64, 1, 1, 1), torch.arange(64)

@@ -48,6 +48,8 @@ def measure(args: Sequence[str]) -> int:
     recipe = curate_recipe(given.estimator)
     assert isinstance(recipe, CurateConfig)
     recipe = replace(recipe, crop=given.crop or recipe.crop, size=recipe.size if given.size is None else given.size)
+    if given.picture is not None:
+        check_picture_name(given.picture, "--picture")
     estimator, crop, size = recipe.estimator, cast(Crop, recipe.crop), recipe.size
     if given.pairs is not None:
         if given.pictures:
@@ -96,14 +98,19 @@ def _measure_list(path: Path, measured: Callable[[Path, Path], dict]) -> int:
     return code
 
 
+def check_picture_name(path: Path, flag: str) -> None:
+    """Before the work that it is to show. flag: of the command line that named the file."""
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise ConfigError(f"{flag} {path}: give a name that ends in .png or .jpg")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{flag} {path}: there is no folder {path.parent}")
+
+
 def write_picture(path: Path, image: "np.ndarray", flag: str) -> None:
-    """Writes uint8 RGB. flag: of the command line that named the file."""
+    """Writes uint8 RGB."""
     import cv2
 
-    try:
-        _, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    except cv2.error:
-        raise ConfigError(f"{flag} {path}: give a name that ends in .png or .jpg") from None
+    _, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     try:
         path.write_bytes(data.tobytes())
     except OSError as error:

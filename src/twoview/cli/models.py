@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..errors import ConfigError
-from .look import write_picture
-from .terminal import DONE, parse
+from .look import check_picture_name, write_picture
+from .terminal import DONE, parse, printable
 
 if TYPE_CHECKING:
     from ..pretraining.checkpoints import Checkpoint
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 def convert(args: Sequence[str]) -> int:
     import tyro
 
-    from ..pretraining.checkpoints import read_checkpoint
     from ..pretraining.convert import FORMS, convert
 
     @dataclass(frozen=True, kw_only=True)
@@ -40,9 +39,11 @@ def convert(args: Sequence[str]) -> int:
         """Attention heads of the encoder, where neither the file nor a usual width tells them."""
         decoder_heads: int | None = None
         """Of the decoder."""
+        raw_pixels: bool | None = None
+        """Say so of a decoder that predicts pixels as they are, as MAE's visualize files do, where the file has no options."""
 
     given = parse(Convert, args, "convert")
-    checkpoint = read_checkpoint(given.checkpoint, heads=given.heads, decoder_heads=given.decoder_heads)
+    checkpoint = _read(given)
     done = convert(checkpoint, given.to, given.out)
     print_checkpoint(checkpoint)
     for note in done.notes:
@@ -55,8 +56,6 @@ def reconstruct(args: Sequence[str]) -> int:
     import tyro
 
     from ..curation.measure import stored_picture
-    from ..curation.views import Crop
-    from ..pretraining.checkpoints import read_checkpoint
     from ..pretraining.masked import MaskedModel
     from ..pretraining.reconstruct import reconstruct
     from ..report.panels import panel
@@ -82,23 +81,30 @@ def reconstruct(args: Sequence[str]) -> int:
         """Other seeds hide other patches."""
         size: int | None = None
         """Side of the pictures in px. Default: as the model was trained."""
-        crop: Crop = "centre"
+        crop: Literal["centre", "stretch"] = "centre"
         """centre: the largest square; stretch: squeezed to a square."""
         heads: int | None = None
         """Attention heads of the encoder, where neither the file nor a usual width tells them."""
         decoder_heads: int | None = None
         """Of the decoder."""
+        raw_pixels: bool | None = None
+        """Say so of a decoder that predicts pixels as they are, as MAE's visualize files do, where the file has no options."""
 
     given = parse(Reconstruct, args, "reconstruct")
     if not given.pictures or len(given.pictures) % 2:
         raise ConfigError(f"reconstruct takes pairs of pictures, A B [A B ...], not {len(given.pictures)}")
-    checkpoint = read_checkpoint(given.checkpoint, heads=given.heads, decoder_heads=given.decoder_heads)
+    check_picture_name(given.out, "--out")
+    if given.size is not None and not 16 <= given.size <= 4096:
+        raise ConfigError(f"--size is {given.size}: give a side from 16 to 4096 px")
+    if not 0 <= given.seed < 1 << 63:
+        raise ConfigError(f"--seed {given.seed}: give 0 or more, below 2**63")
+    checkpoint = _read(given)
     model = checkpoint.model
     if not isinstance(model, MaskedModel):
         raise ConfigError(f"{given.checkpoint}: an encoder without a decoder predicts no patches")
     if given.mask_ratio is not None:
         model.config = replace(model.config, mask_ratio=given.mask_ratio)
-    size = given.size or model.encoder.config.image_px
+    size = model.encoder.config.image_px if given.size is None else given.size
     print_checkpoint(checkpoint)
     rows = []
     for a, b in zip(given.pictures[::2], given.pictures[1::2], strict=True):
@@ -112,17 +118,30 @@ def reconstruct(args: Sequence[str]) -> int:
     return DONE
 
 
+def _read(given: Any) -> "Checkpoint":
+    from ..pretraining.checkpoints import read_checkpoint
+
+    flags = {"heads": given.heads, "decoder_heads": given.decoder_heads, "raw_pixels": given.raw_pixels}
+    return read_checkpoint(given.checkpoint, **flags)
+
+
 def print_checkpoint(checkpoint: "Checkpoint") -> None:
     """What a file was, in a few lines."""
+    from ..pretraining.masked import MaskedModel
+
     config = checkpoint.encoder.config
     size = f"width {config.width}, depth {config.depth}, {config.heads} heads, patches of {config.patch_px} px"
     token = "a class token" if config.class_token else "no class token"
     print(f"{checkpoint.form}: {type(checkpoint.model).__name__}, {size}, {config.positions} positions, {token}")
+    if isinstance(checkpoint.model, MaskedModel):
+        masked = checkpoint.model.config
+        targets = "each less its mean and by its deviation" if masked.normalised_targets else "as they are"
+        print(f"  {masked.mask_ratio:.0%} hidden, patches predicted {targets}")
     if checkpoint.left_out:
         named = ", ".join(checkpoint.left_out[:6]) + (" ..." if len(checkpoint.left_out) > 6 else "")
-        print(f"  left out: {named}")
+        print(f"  left out: {printable(named)}")
     if checkpoint.origin is not None and checkpoint.form == "twoview":
-        print(f"  first read from {checkpoint.origin.file}, of {checkpoint.origin.form}")
+        print(f"  first read from {printable(checkpoint.origin.file)}, of {checkpoint.origin.form}")
     for one in checkpoint.seen:
         licences = ", ".join(f"{num:,} {licence}" for licence, num in one.licences.items())
-        print(f"  trained on {one.num_pairs:,} pairs of {one.dataset}: {licences}")
+        print(printable(f"  trained on {one.num_pairs:,} pairs of {one.dataset}: {licences}"))

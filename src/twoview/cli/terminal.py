@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, SOME_UNREADABLE, NOTHING_KEPT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
 
 
+def printable(words: str) -> str:
+    """Words on one line, without what could steer a terminal: names in files may hold anything."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in words)
+
+
 def complain(words: str, code: int) -> int:
     print(f"twoview: {words}", file=sys.stderr)
     return code

@@ -20,13 +20,13 @@ from safetensors.torch import save as bytes_of
 
 from .. import __version__
 from ..dataset import Dataset
-from ..errors import TwoviewError, UnreadableError
+from ..errors import ConfigError, TwoviewError, UnreadableError
 from ..licences import counted
 from ..shards import write_whole
 from .decoder import DecoderConfig
 from .dino import DINO, DINOConfig
 from .masked import MaskedConfig, MaskedModel
-from .published import Hints, Model, Tensors, Understood, load, understand, understand_dino, unwrapped
+from .published import Hints, Model, Tensors, Understood, built, understand, understand_dino, unwrapped
 from .unpickle import read_pickled
 from .vit import IMAGENET_MEAN, IMAGENET_STD, ViT, ViTConfig
 
@@ -85,9 +85,12 @@ def seen(pairs: Dataset) -> Seen:
 
 def write_checkpoint(path: Path, model: Model, *, seen: Sequence[Seen] = (), origin: Origin | None = None) -> None:
     """Writes twoview's own form: the whole file or none."""
-    kind = next(name for name, (type_, _) in _KINDS.items() if type(model) is type_)
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
+    kind = next((name for name, (type_, _) in _KINDS.items() if type(model) is type_), None)
+    if kind is None:
+        raise ConfigError(f"a {type(model).__name__} has no form on disk: write its .encoder")
     about = history(origin, seen) | {"model": kind, "config": asdict(model.config)}
-    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    tensors = {key: value.detach().float().cpu().contiguous() for key, value in model.state_dict().items()}
     write_whole(path, bytes_of(tensors, {"format": "pt", "twoview": json.dumps(about)}))
 
 
@@ -106,63 +109,94 @@ def unsaid(config: ViTConfig) -> dict[str, Any]:
     }
 
 
-def read_checkpoint(path: Path | str, *, heads: int | None = None, decoder_heads: int | None = None) -> Checkpoint:
-    """The model of any checkpoint that twoview knows: its own, or of MIMIC, MAE, CroCo, DINO, MultiMAE, timm, Hugging Face.
+def read_checkpoint(
+    path: Path | str, *, heads: int | None = None, decoder_heads: int | None = None, raw_pixels: bool | None = None
+) -> Checkpoint:
+    """The model of a checkpoint: twoview's own, or a plain ViT, MAE or CroCo as MIMIC, MAE, CroCo, DINO, MultiMAE, timm and Hugging
+    Face write them.
 
-    path: a file, or a folder as Hugging Face's. heads, decoder_heads: where neither the file nor the width tells them. Raises
-    UnreadableError for what is no such file or would run code, ConfigError where heads must be said.
+    path: a file, or a folder as Hugging Face's. heads, decoder_heads: where neither the file nor the width tells them. raw_pixels:
+    that a decoder predicts pixels as they are, where the file does not say so. Raises UnreadableError for what is no such file, or
+    would run code; ConfigError where more must be said.
     """
     path = Path(path)
+    given = {"num_attention_heads": heads, "decoder_num_attention_heads": decoder_heads}
+    if any(number is not None and number < 1 for number in given.values()):
+        raise ConfigError("--heads and --decoder-heads are 1 or more")
+    if raw_pixels is not None:
+        given["norm_pix_loss"] = not raw_pixels
+    given: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if path.is_dir():
         path = _weights_in(path)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror}") from None
-    origin = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
-    given = {"heads": heads, "decoder_heads": decoder_heads}
+    file = {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
     try:
         if data[8:9] == b"{":
             about = _about(_metadata(data).get("twoview"))
             tensors = tensors_in(data)
             if "model" in about:
+                if given:
+                    raise ConfigError("a checkpoint of twoview says itself what its model is like: leave out --heads and the like")
                 found = Understood(model=_own(about, tensors), form="twoview", left_out=())
             else:
-                found = understand(unwrapped(tensors), _hints(path, about, given))
+                found = understand(unwrapped(tensors), _hints(_beside(path) | about | given))
         else:
             del data
             content = read_pickled(path)
             if not isinstance(content, dict):
                 raise UnreadableError("no tensors by name in it")
             about = _about(content.pop("twoview", None))
-            found = _of_pickle(content, about, path, given)
-        first, trained = _history(about)
+            found = _of_pickle(content, _beside(path) | about, given)
+        origin, trained = _history(about)
     except TwoviewError as error:
         raise (error if str(path) in str(error) else type(error)(f"{path}: {error}")) from None
     except SafetensorError as error:
         raise UnreadableError(f"{path}: a broken .safetensors file ({error})") from None
-    return Checkpoint(
-        model=found.model,
-        form=found.form,
-        left_out=found.left_out,
-        origin=first or (None if found.form == "twoview" else Origin(**origin, form=found.form)),
-        seen=trained,
-    )
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError, ValueError) as error:
+        why = (str(error).splitlines() or [""])[0][:200]
+        raise UnreadableError(f"{path}: damaged, or not what its names say ({type(error).__name__}: {why})") from error
+    if origin is None and found.form != "twoview":
+        origin = Origin(**file, form=found.form)
+    return Checkpoint(model=found.model, form=found.form, left_out=found.left_out, origin=origin, seen=trained)
+
+
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""Files that Hugging Face and timm put a config.json beside."""
 
 
 def _weights_in(folder: Path) -> Path:
-    for name in ("model.safetensors", "pytorch_model.bin"):
+    for name in _WEIGHTS:
         if (folder / name).exists():
             return folder / name
-    raise UnreadableError(f"{folder}: no checkpoint there (model.safetensors, or pytorch_model.bin, in one piece)")
+    raise UnreadableError(f"{folder}: no checkpoint there ({' or '.join(_WEIGHTS)}, in one piece)")
 
 
-def _metadata(data: bytes) -> dict[str, str]:
+def _beside(path: Path) -> dict[str, Any]:
+    """What config.json and preprocessor_config.json say, which Hugging Face and timm put beside the weights."""
+    known: dict[str, Any] = {}
+    for name in ("config.json", "preprocessor_config.json") if path.name in _WEIGHTS else ():
+        file = path.parent / name
+        if file.exists():
+            try:
+                known |= json.loads(file.read_bytes())
+            except (OSError, TypeError, ValueError) as error:
+                raise UnreadableError(f"{file}: not a JSON object ({error})") from None
+    for part in ("pretrained_cfg", "model_args"):  # timm's
+        known |= known[part] if isinstance(known.get(part), dict) else {}
+    return known
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    """Of a .safetensors file."""
     length = int.from_bytes(data[:8], "little")
     try:
-        return json.loads(data[8 : 8 + length]).get("__metadata__", {})
-    except ValueError:
+        known = json.loads(data[8 : 8 + length]).get("__metadata__")
+    except (AttributeError, ValueError):
         raise UnreadableError("a broken .safetensors file (its header)") from None
+    return known if isinstance(known, dict) else {}
 
 
 def _about(text: Any) -> dict[str, Any]:
@@ -176,12 +210,11 @@ def _about(text: Any) -> dict[str, Any]:
     return about
 
 
-def _of_pickle(content: dict[Any, Any], about: dict[str, Any], path: Path, given: Mapping[str, int | None]) -> Understood:
+def _of_pickle(content: dict[Any, Any], known: dict[str, Any], given: dict[str, Any]) -> Understood:
     """Of what torch.save was given: tensors by name, alone or beside other things."""
-    options = about
     for part in (content.get("args"), content.get("croco_kwargs")):
-        options = options | (vars(part) if isinstance(part, Namespace) else part if isinstance(part, dict) else {})
-    hints = _hints(path, options, given)
+        known = known | (vars(part) if isinstance(part, Namespace) else part if isinstance(part, dict) else {})
+    hints = _hints(known | given)
     if isinstance(content.get("student"), dict) and isinstance(content.get("teacher"), dict):
         loss = content.get("dino_loss")
         centre = loss.get("center") if isinstance(loss, dict) else None
@@ -199,34 +232,51 @@ def _of_pickle(content: dict[Any, Any], about: dict[str, Any], path: Path, given
 def _tensors(content: Mapping[Any, Any]) -> Tensors:
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
-            raise UnreadableError(f"{key} in it is a {type(value).__name__}, not a tensor")
+            raise UnreadableError(f"{key!a:.100} in it is a {type(value).__name__}, where there should be tensors by name")
     return dict(content)
 
 
-def _hints(path: Path, options: Mapping[str, Any], given: Mapping[str, int | None]) -> Hints:
-    """What the user says, what the options in a file say, and the config.json beside it (Hugging Face's, timm's)."""
-    beside = {}
-    for name in ("config.json", "preprocessor_config.json"):
-        if path.suffix != ".pth" and (path.parent / name).exists():
-            try:
-                beside |= json.loads((path.parent / name).read_bytes())
-            except (OSError, ValueError) as error:
-                raise UnreadableError(f"{path.parent / name}: not JSON ({error})") from None
-    if beside.get("hidden_act", "gelu") != "gelu":
-        raise UnreadableError(f"hidden_act {beside['hidden_act']}: twoview's encoder has gelu")
-    known = {**beside.get("pretrained_cfg", {}), **beside, **options}
-    rotary = re.fullmatch(r"RoPE([\d.]+)", str(known.get("pos_embed")))
+def _hints(known: Mapping[str, Any]) -> Hints:
+    """What options say of a model: those of the published programs, Hugging Face's config.json, timm's, twoview's own."""
+    if known.get("hidden_act", "gelu") != "gelu" or known.get("act_layer", "gelu") != "gelu":
+        raise UnreadableError("its activation is not gelu, which twoview's encoder has")
+    if re.search(r"siglip|quickgelu", str(known.get("architecture"))):
+        raise UnreadableError(f"{known['architecture']!a}: its activation is not twoview's gelu")
+    for name in ("image_size", "img_size", "input_size"):
+        sides = known.get(name)
+        if isinstance(sides, list | tuple) and len(set(sides[-2:])) > 1:
+            raise UnreadableError(f"its positions are of pictures that are not square ({name} {list(sides)})")
+    positions = str(known.get("pos_embed", "RoPE100"))
+    rotary = re.fullmatch(r"RoPE(\d+(\.\d+)?)", positions)
+    plain = known.get("do_normalize") is False
     return Hints(
-        heads=given["heads"] or _number(int, known, "enc_num_heads", "num_attention_heads"),
-        decoder_heads=given["decoder_heads"] or _number(int, known, "dec_num_heads", "decoder_num_attention_heads"),
+        heads=_number(int, known, "enc_num_heads", "num_attention_heads", "num_heads"),
+        decoder_heads=_number(int, known, "dec_num_heads", "decoder_num_attention_heads"),
         mask_ratio=_number(float, known, "mask_ratio"),
-        normalised_targets=known.get("norm_pix_loss") is not False,
+        normalised_targets=bool(known.get("norm_pix_loss", True)),
+        rotary=rotary is not None,
         rotary_base=float(rotary[1]) if rotary else 100.0,
-        rotary_image_px=_number(int, known, "img_size") or 224,
+        rotary_image_px=_number(int, known, "img_size"),
         norm_eps=_number(float, known, "layer_norm_eps") or 1e-6,
-        mean=_colour(known, "image_mean", "mean") or IMAGENET_MEAN,
-        std=_colour(known, "image_std", "std") or IMAGENET_STD,
+        mean=(0.0, 0.0, 0.0) if plain else _colour(known, "image_mean", "mean") or IMAGENET_MEAN,
+        std=(1.0, 1.0, 1.0) if plain else _colour(known, "image_std", "std") or IMAGENET_STD,
+        dino=_dino_fields(known),
     )
+
+
+def _dino_fields(known: Mapping[str, Any]) -> dict[str, float]:
+    """Of DINO's options, where epochs are shares of all."""
+    fields = {
+        "teacher_temperature": _number(float, known, "teacher_temp"),
+        "first_teacher_temperature": _number(float, known, "warmup_teacher_temp"),
+        "momentum": _number(float, known, "momentum_teacher"),
+        "drop_path": _number(float, known, "drop_path_rate"),
+    }
+    if epochs := _number(float, known, "epochs"):
+        for name, theirs in (("warm_up", "warmup_teacher_temp_epochs"), ("frozen", "freeze_last_layer")):
+            number = _number(float, known, theirs)
+            fields[name] = None if number is None else number / epochs
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _number(kind: type, known: Mapping[str, Any], *names: str) -> Any:
@@ -268,16 +318,19 @@ _KINDS: dict[str, tuple[Any, Any]] = {
 
 def _own(about: dict[str, Any], tensors: Tensors) -> Model:
     try:
-        kind, config = _KINDS[about["model"]]
-        model = kind(config(about["config"]))
+        kind, config_of = _KINDS[about["model"]]
+        config = config_of(about["config"])
     except (KeyError, TypeError) as error:
-        raise UnreadableError(f"written by another twoview, {about.get('twoview')}, which has {error}") from None
-    load(model, tensors, {key: key for key in tensors})
-    return model
+        raise UnreadableError(f"written by another twoview, {about.get('twoview')!a}, which has {error}") from None
+    return built(kind, config, tensors, {key: key for key in tensors})
 
 
 def _history(about: dict[str, Any]) -> tuple[Origin | None, tuple[Seen, ...]]:
     try:
-        return about.get("origin") and Origin(**about["origin"]), tuple(Seen(**one) for one in about.get("seen", ()))
+        origin = about.get("origin") and Origin(**about["origin"])
+        trained = tuple(Seen(**one) for one in about.get("seen", ()))
     except TypeError as error:
-        raise UnreadableError(f"written by another twoview, {about.get('twoview')}: {error}") from None
+        raise UnreadableError(f"written by another twoview, {about.get('twoview')!a}: {error}") from None
+    if not all(isinstance(one.licences, dict) and isinstance(one.num_pairs, int) for one in trained):
+        raise UnreadableError("broken: what twoview wrote of its training data")
+    return origin or None, trained

@@ -21,7 +21,7 @@ class DecoderConfig:
     mlp_ratio: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or self.width % 4:
+        if min(self.width, self.depth, self.heads) < 1 or self.width % self.heads or self.width % 4:
             raise ConfigError(f"a decoder of width {self.width} in {self.heads} heads: heads and 4 must divide the width")
 
 

@@ -40,6 +40,11 @@ class DINOConfig:
     def __post_init__(self) -> None:
         if min(self.student_temperature, self.teacher_temperature, self.first_teacher_temperature) <= 0:
             raise ConfigError("the temperatures of DINO are larger than 0")
+        if min(self.hidden, self.bottleneck, self.outputs) < 1:
+            raise ConfigError("the layers of a DINO head are 1 wide or more")
+        shares = (self.warm_up, self.momentum, self.centre_momentum, self.frozen)
+        if min(shares) < 0 or max(shares) > 1:
+            raise ConfigError("warm_up, momentum, centre_momentum and frozen of DINO lie in [0, 1]")
 
 
 def dino(size: str = "B", **encoder: Any) -> DINOConfig:
@@ -84,6 +89,9 @@ class _Network(nn.Module):
     def __init__(self, config: DINOConfig) -> None:
         super().__init__()
         self.backbone = ViT(config.encoder)
+        for part in self.backbone.modules():  # as published, where MAE's ViT begins otherwise
+            if isinstance(part, nn.Linear):
+                nn.init.trunc_normal_(part.weight, std=0.02)
         self.head = DINOHead(config)
 
     def forward(
@@ -111,7 +119,7 @@ class DINO(nn.Module):
         super().__init__()
         self.config = config
         self.progress = 0.0
-        """Share of training that is done."""
+        """Share of training that is done. A trainer that goes on with a checkpoint sets it."""
         self.student, self.teacher = _Network(config), _Network(config)
         self.teacher.load_state_dict(self.student.state_dict())
         self.teacher.requires_grad_(False)

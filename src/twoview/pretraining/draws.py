@@ -28,6 +28,7 @@ def draw_patches(
 
 def _mixed(x: Int64[Tensor, "..."]) -> Int64[Tensor, "..."]:
     """A bijection of 32 bits that scatters neighbours."""
+    x = x + 0x9E3779B9 & _LOW  # without it 0 would stay 0
     for _ in range(2):
         x = (x >> 16 ^ x) * 0x45D9F3B & _LOW
     return x >> 16 ^ x

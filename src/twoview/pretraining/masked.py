@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from .data import Batch
 from .decoder import Decoder, DecoderConfig
 from .draws import draw_patches
-from .vit import ViT, ViTConfig, patchify, vit_config
+from .vit import ViT, ViTConfig, check_rotary_heads, patchify, vit_config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class MaskedConfig:
     def __post_init__(self) -> None:
         if not 0 < self.mask_ratio < 1:
             raise ConfigError(f"mask_ratio {self.mask_ratio}: a share between 0 and 1")
+        if self.encoder.positions == "rotary":
+            check_rotary_heads(self.decoder.width, self.decoder.heads)
 
     def num_hidden(self, num_patches: int) -> int:
         """How many patches of so many are hidden. Raises ConfigError where all or none would be."""
@@ -93,14 +95,14 @@ class MaskedModel(nn.Module):
         rows, columns = self.encoder.grid(batch.a)
         if batch.hidden is None:
             return draw_patches(batch.seeds, rows * columns, self.config.num_hidden(rows * columns))
-        counts = set(batch.hidden.sum(dim=1).tolist())
-        num_hidden = counts.pop()
-        if counts or batch.hidden.shape[1] != rows * columns or not 0 < num_hidden < rows * columns:
+        counts = batch.hidden.bool().sum(dim=1).tolist()
+        num_hidden = counts[0] if len(set(counts)) == 1 else 0
+        if batch.hidden.shape[1] != rows * columns or not 0 < num_hidden < rows * columns:
             raise ConfigError(
                 f"a mask for {rows} x {columns} patches hides as many of each sample, neither all nor none: "
                 f"not so this one of {batch.hidden.shape[1]}"
             )
-        order = batch.hidden.int().argsort(dim=1, stable=True)
+        order = batch.hidden.bool().int().argsort(dim=1, stable=True)
         return order[:, :-num_hidden], order[:, -num_hidden:]
 
     def targets(
@@ -125,4 +127,4 @@ class MaskedModel(nn.Module):
             return None
         if batch.b is None or batch.b.shape != batch.a.shape:
             raise ConfigError("CroCo needs a second view, of the size of the first")
-        return self.encoder(batch.b, None, batch.seeds)
+        return self.encoder(batch.b, None, batch.seeds ^ (1 << 48))  # drops other paths than a

@@ -5,13 +5,13 @@ names; where the tensors are silent (heads, most of all) the options beside them
 """
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ConfigError, UnreadableError
 from .decoder import DecoderConfig
@@ -31,11 +31,15 @@ class Hints:
     decoder_heads: int | None = None
     mask_ratio: float | None = None
     normalised_targets: bool = True
+    rotary: bool = True
+    """Whether a CroCo without stored positions has rotary ones."""
     rotary_base: float = 100.0
-    rotary_image_px: int = 224
+    rotary_image_px: int | None = None
     norm_eps: float = 1e-6
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    dino: Mapping[str, float] = field(default_factory=dict)
+    """Fields of DINOConfig."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +74,11 @@ def understand(tensors: Tensors, hints: Hints) -> Understood:
     """
     form = next((form for form in FORMS if any(re.search(form.sign, key) for key in tensors)), None)
     if form is None:
-        raise UnreadableError(f"not of a model that twoview knows: it has tensors called {_named(tensors)}")
+        raise UnreadableError(f"not of a model that twoview knows: it has {_named(tensors) or 'no tensors'}")
     left_out = tuple(key for key in tensors if re.match(form.left_out, key))
-    theirs = {key: value.float() for key, value in tensors.items() if key not in left_out}
-    ours, names = {}, {}
+    theirs = _floats({key: value for key, value in tensors.items() if key not in left_out})
+    ours: Tensors = {}
+    names: dict[str, str] = {}
     for key, value in form.reshaped(theirs).items():
         name = key
         for pattern, replacement in form.renamed:
@@ -81,35 +86,55 @@ def understand(tensors: Tensors, hints: Hints) -> Understood:
         if name in ours:
             raise UnreadableError(f"{names[name]} and {key} are both {name}")
         ours[name], names[name] = value, key
-    model = _masked(ours, hints, form.name) if any(key.startswith("decoder.") for key in ours) else _encoder(ours, hints)
-    prefix = "" if isinstance(model, MaskedModel) else "encoder."
-    load(model, {key.removeprefix(prefix): value for key, value in ours.items()}, {k.removeprefix(prefix): names[k] for k in names})
+    if any(key.startswith("decoder.") for key in ours):
+        model = built(MaskedModel, _masked_config(ours, hints, form.name), ours, names)
+    else:
+        config = _vit_config(ours, hints, form.name)
+        if strange := [names[key] for key in ours if not key.startswith("encoder.")]:
+            raise UnreadableError(f"there is no place for {_named(strange)} in a ViT")
+        bare = {key.removeprefix("encoder."): value for key, value in ours.items()}
+        model = built(ViT, config, bare, {key.removeprefix("encoder."): name for key, name in names.items()})
     return Understood(model=model, form=form.name, left_out=left_out)
 
 
 def understand_dino(student: Tensors, teacher: Tensors, centre: Tensor | None, hints: Hints) -> Understood:
     """A whole checkpoint of DINO: both networks with their heads."""
-    renamed = {"student": unwrapped(student), "teacher": unwrapped(teacher)}
-    tensors = {f"{who}.{key}": value.float() for who, part in renamed.items() for key, value in part.items()}
-    encoder = _vit_config({"encoder." + k.removeprefix("backbone."): v for k, v in renamed["teacher"].items()}, hints)
-    first, last = (renamed["teacher"].get(f"head.{name}") for name in ("mlp.0.weight", "last_layer.weight_v"))
-    if first is None or last is None or "head.mlp.1.running_mean" in renamed["teacher"]:
-        raise UnreadableError("a DINO head that is not of three layers without batch norm")
-    model = DINO(DINOConfig(encoder=encoder, hidden=len(first), bottleneck=last.shape[1], outputs=len(last)))
-    tensors["centre"] = torch.zeros(1, len(last)) if centre is None else centre.float()
-    load(model, tensors, {key: key for key in tensors})
-    return Understood(model=model, form="dino", left_out=())
+    student, teacher = _floats(unwrapped(student)), _floats(unwrapped(teacher))
+    tensors = {f"{who}.{key}": value for who, part in (("student", student), ("teacher", teacher)) for key, value in part.items()}
+    encoder = _vit_config({re.sub(r"^backbone\.", "encoder.", key): value for key, value in teacher.items()}, hints, "dino")
+    first, last = teacher.get("head.mlp.0.weight"), teacher.get("head.last_layer.weight_v")
+    if first is None or last is None or first.ndim != 2 or last.ndim != 2 or "head.mlp.1.running_mean" in teacher:
+        raise UnreadableError("its head is none of DINO's three layers without batch norm")
+    if not isinstance(centre, Tensor):
+        raise UnreadableError("it lacks the centre, dino_loss.center")
+    drop_path = hints.dino.get("drop_path", 0.0)
+    fields: dict[str, Any] = {key: value for key, value in hints.dino.items() if key != "drop_path"}
+    fields |= {"hidden": len(first), "bottleneck": last.shape[1], "outputs": len(last)}
+    config = DINOConfig(encoder=replace(encoder, drop_path=drop_path), **fields)
+    tensors["centre"] = centre.float()
+    return Understood(model=built(DINO, config, tensors, {key: key for key in tensors}), form="dino", left_out=())
 
 
 def unwrapped(tensors: Tensors) -> Tensors:
     """Names without what wrappers put before all of them: DistributedDataParallel, torch.compile, Lightning."""
     wrapper = r"(module\.|_orig_mod\.|model\.)+"
-    return {re.sub(f"^{wrapper}", "", k): v for k, v in tensors.items()} if all(re.match(wrapper, k) for k in tensors) else tensors
+    if not all(re.match(wrapper, key) for key in tensors):
+        return tensors
+    bare = {re.sub(f"^{wrapper}", "", key): value for key, value in tensors.items()}
+    if len(bare) < len(tensors):
+        raise UnreadableError(f"several models in one: {_named(tensors)}")
+    return bare
 
 
-def load(model: nn.Module, tensors: Tensors, names: dict[str, str]) -> None:
-    """Puts tensors into a model. Raises UnreadableError unless all of both fit. names: what the file calls them."""
-    own = model.state_dict()
+def built(kind: Callable[[Any], Any], config: Any, tensors: Tensors, names: Mapping[str, str]) -> Any:
+    """A model with these tensors. names: what the file calls them.
+
+    Raises UnreadableError unless all that it has and all that they are fit; nothing large is made before they do.
+    """
+    if config_depth(config) > len(tensors):
+        raise UnreadableError(f"a model of {config_depth(config)} blocks has more than {len(tensors)} tensors")
+    with torch.device("meta"):
+        own = kind(config).state_dict()
     faults = []
     if missing := own.keys() - tensors.keys():
         faults.append(f"it lacks {_named(sorted(missing))}")
@@ -119,44 +144,53 @@ def load(model: nn.Module, tensors: Tensors, names: dict[str, str]) -> None:
         key = wrong[0]
         faults.append(f"{names[key]} is {list(tensors[key].shape)}, not {list(own[key].shape)}")
     if faults:
-        raise UnreadableError(f"does not fit a {type(model).__name__} of its sizes: {'; '.join(faults)}")
+        raise UnreadableError(f"does not fit a {getattr(kind, '__name__', 'model')} of its sizes: {'; '.join(faults)}")
+    model = kind(config)
     model.load_state_dict(tensors)
+    return model
+
+
+def config_depth(config: Any) -> int:
+    """Blocks of a model."""
+    parts = (getattr(config, "encoder", config), getattr(config, "decoder", None))
+    return sum(part.depth for part in parts if part is not None)
+
+
+def _floats(tensors: Tensors) -> Tensors:
+    """In float32. Raises UnreadableError for other numbers than floats."""
+    for key, value in tensors.items():
+        if not value.is_floating_point() or value.is_sparse or value.is_meta:
+            raise UnreadableError(f"{_named([key])} is {str(value.dtype).removeprefix('torch.')}, not of plain floats")
+    return {key: value.float() for key, value in tensors.items()}
 
 
 def _named(keys: Iterable[str]) -> str:
-    keys = list(keys)
+    keys = [key if key.isprintable() and len(key) < 100 else ascii(key)[:100] for key in keys]
     return ", ".join(keys[:4]) + (f" and {len(keys) - 4} more" if len(keys) > 4 else "")
 
 
 # The shapes of a model
 
 
-def _encoder(ours: Tensors, hints: Hints) -> ViT:
-    return ViT(_vit_config(ours, hints))
-
-
-def _vit_config(ours: Tensors, hints: Hints) -> ViTConfig:
+def _vit_config(ours: Tensors, hints: Hints, form: str) -> ViTConfig:
     projection, mlp = ours.get("encoder.patch_embed.proj.weight"), ours.get("encoder.blocks.0.mlp.fc1.weight")
-    if (
-        projection is None
-        or mlp is None
-        or projection.ndim != 4
-        or projection.shape[1] != 3
-        or projection.shape[2] != projection.shape[3]
-    ):
+    shape = () if projection is None else tuple(projection.shape)
+    if mlp is None or mlp.ndim != 2 or len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or not min(shape):
         raise UnreadableError("no vision transformer of square RGB patches")
-    width, patch_px = len(projection), projection.shape[2]
+    width, patch_px = shape[0], shape[2]
     class_token = "encoder.cls_token" in ours
-    positions = ours.get("encoder.pos_embed")
+    table = ours.get("encoder.pos_embed")
+    if table is None and not (form == "croco" and hints.rotary):
+        raise UnreadableError("it lacks positions")
     return ViTConfig(
         width=width,
         depth=_depth(ours, "encoder."),
-        heads=hints.heads or _heads(width, {config.width: config.heads for config in SIZES.values()}, "--heads"),
+        heads=hints.heads or _heads(width, USUAL_HEADS, "--heads"),
         mlp_ratio=len(mlp) / width,
         patch_px=patch_px,
-        image_px=hints.rotary_image_px if positions is None else _side(positions, class_token) * patch_px,
+        image_px=_side(table, class_token) * patch_px if table is not None else hints.rotary_image_px or 14 * patch_px,
         class_token=class_token,
-        positions="rotary" if positions is None else _kind(positions, class_token),
+        positions="rotary" if table is None else _kind(table, class_token),
         rotary_base=hints.rotary_base,
         final_norm="encoder.norm.weight" in ours,
         norm_eps=hints.norm_eps,
@@ -165,30 +199,30 @@ def _vit_config(ours: Tensors, hints: Hints) -> ViTConfig:
     )
 
 
-def _masked(ours: Tensors, hints: Hints, form: str) -> MaskedModel:
+def _masked_config(ours: Tensors, hints: Hints, form: str) -> MaskedConfig:
     embed, mlp = ours.get("decoder.embed.weight"), ours.get("decoder.blocks.0.mlp.fc1.weight")
-    if embed is None or mlp is None:
+    if embed is None or mlp is None or embed.ndim != 2 or mlp.ndim != 2 or not len(embed):
         raise UnreadableError("a decoder without its first layers")
     width = len(embed)
     second_view = any(".cross_attn." in key for key in ours)
-    config = MaskedConfig(
-        encoder=_vit_config(ours, hints),
+    return MaskedConfig(
+        encoder=_vit_config(ours, hints, form),
         decoder=DecoderConfig(
             width=width,
             depth=_depth(ours, "decoder."),
-            heads=hints.decoder_heads or _heads(width, {512: 16, 768: 12}, "--decoder-heads"),
+            heads=hints.decoder_heads or _heads(width, USUAL_DECODER_HEADS, "--decoder-heads"),
             mlp_ratio=len(mlp) / width,
         ),
         second_view=second_view,
         mask_ratio=hints.mask_ratio or (0.9 if second_view else 0.75),
         round_down="hidden" if form == "croco" else "visible",
-        normalised_targets=hints.normalised_targets or second_view,
+        normalised_targets=hints.normalised_targets,
     )
-    return MaskedModel(config)
 
 
-def _depth(ours: Tensors, part: str) -> int:
-    return 1 + max(int(found[1]) for key in ours if (found := re.match(rf"{part}blocks\.(\d+)\.", key)))
+USUAL_HEADS = {config.width: config.heads for config in SIZES.values()}
+USUAL_DECODER_HEADS = {512: 16, 768: 12}
+"""By width."""
 
 
 def _heads(width: int, usual: dict[int, int], flag: str) -> int:
@@ -197,19 +231,27 @@ def _heads(width: int, usual: dict[int, int], flag: str) -> int:
     return usual[width]
 
 
-def _side(positions: Tensor, class_token: bool) -> int:
-    num = positions.shape[1] - class_token
-    side = round(num**0.5)
-    if side * side != num:
-        raise UnreadableError(f"positions of {num} patches, which make no square")
+def _depth(ours: Tensors, part: str) -> int:
+    """Number of blocks. Raises UnreadableError unless they are counted from 0 on."""
+    numbers = {int(found[1]) for key in ours if (found := re.match(rf"{part}blocks\.(\d{{1,6}})\.", key))}
+    if numbers != set(range(len(numbers))):
+        raise UnreadableError(f"the numbers of its blocks have gaps: {_named(map(str, sorted(numbers)))}")
+    return len(numbers)
+
+
+def _side(table: Tensor, class_token: bool) -> int:
+    num = table.shape[1] - class_token if table.ndim == 3 else 0
+    side = round(max(num, 0) ** 0.5)
+    if not num or side * side != num:
+        raise UnreadableError(f"positions {list(table.shape)}, which are not those of a square of patches")
     return side
 
 
-def _kind(positions: Tensor, class_token: bool) -> Any:
+def _kind(table: Tensor, class_token: bool) -> Any:
     """sincos where the table is that one, else learned."""
-    side, width = _side(positions, class_token), positions.shape[2]
-    table = positions[0, int(class_token) :]
-    return "sincos" if width % 4 == 0 and torch.allclose(table, sincos_table((side, side), width), atol=1e-5) else "learned"
+    side, width = _side(table, class_token), table.shape[2]
+    patches = table[0, int(class_token) :]
+    return "sincos" if width % 4 == 0 and torch.allclose(patches, sincos_table((side, side), width), atol=1e-5) else "learned"
 
 
 # The names of each family
@@ -224,9 +266,12 @@ def _multimae(tensors: Tensors) -> Tensors:
     """Positions in a row; a global token is a class token that has none."""
     tensors = dict(tensors)
     token = tensors.get("global_tokens")
-    if token is not None and token.shape[1] != 1:
-        raise UnreadableError(f"it has {token.shape[1]} global tokens, a class token is one")
-    positions = tensors["input_adapters.rgb.pos_emb"].flatten(2).transpose(1, 2)
+    if token is not None and (token.ndim != 3 or token.shape[1] != 1):
+        raise UnreadableError(f"its global tokens are {list(token.shape)}, a class token is one")
+    positions = tensors.get("input_adapters.rgb.pos_emb")
+    if positions is None or positions.ndim != 4 or positions.shape[2] != positions.shape[3]:
+        raise UnreadableError("it lacks positions of a square of patches, input_adapters.rgb.pos_emb")
+    positions = positions.flatten(2).transpose(1, 2)
     tensors["input_adapters.rgb.pos_emb"] = positions if token is None else F.pad(positions, (0, 0, 1, 0))
     return tensors
 

@@ -16,7 +16,7 @@ from ..errors import UnreadableError
 
 
 class Inert:
-    """In place of what a checkpoint has beside its weights: NumPy's numbers and generators, paths."""
+    """In place of what a checkpoint has beside its weights: NumPy's numbers, paths, times."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -27,7 +27,12 @@ _INERT = (
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *(f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")),
     *("numpy.ndarray", "numpy.dtype", "_codecs.encode"),
-    *(f"pathlib.{name}Path" for name in ("Posix", "PurePosix", "Windows", "PureWindows")),
+    *(
+        f"{module}.{name}Path"
+        for module in ("pathlib", "pathlib._local")
+        for name in ("Posix", "PurePosix", "Windows", "PureWindows")
+    ),
+    *("collections.defaultdict", "datetime.datetime", "datetime.timedelta"),
 )
 
 

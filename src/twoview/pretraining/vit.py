@@ -41,6 +41,10 @@ class ViTConfig:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
+        counts = {name: getattr(self, name) for name in ("width", "depth", "heads", "patch_px", "image_px")}
+        for name, number in counts.items():
+            if type(number) is not int or number < 1:
+                raise ConfigError(f"{name} {number} of a ViT: give a whole number, 1 or more")
         if self.width % self.heads or self.image_px % self.patch_px:
             raise ConfigError(
                 f"a ViT of width {self.width} in {self.heads} heads, for {self.image_px} px in patches of {self.patch_px} px: "
@@ -48,8 +52,10 @@ class ViTConfig:
             )
         if self.positions == "sincos" and self.width % 4:
             raise ConfigError(f"sine-cosine positions need a width that 4 divides, not {self.width}")
-        if self.positions == "rotary" and self.width // self.heads % 4:
-            raise ConfigError(f"rotary positions need heads of a width that 4 divides, not {self.width // self.heads}")
+        if self.positions == "rotary":
+            check_rotary_heads(self.width, self.heads)
+        if not 0 <= self.drop_path < 1 or not self.mlp_ratio > 0 or not self.norm_eps > 0 or not min(self.std) > 0:
+            raise ConfigError("drop_path of a ViT lies in [0, 1); mlp_ratio, norm_eps and std are larger than 0")
 
     @property
     def num_patches(self) -> int:
@@ -68,6 +74,11 @@ SIZES: dict[str, ViTConfig] = {
     "L": ViTConfig(width=1024, depth=24, heads=16),
     "H": ViTConfig(width=1280, depth=32, heads=16),
 }
+
+
+def check_rotary_heads(width: int, heads: int) -> None:
+    if width // heads % 4:
+        raise ConfigError(f"rotary positions need heads of a width that 4 divides, not {width} / {heads}")
 
 
 def vit_config(size: str, **fields: Any) -> ViTConfig:
@@ -256,8 +267,8 @@ class Attention(nn.Module):
 class Mlp(nn.Module):
     def __init__(self, width: int, ratio: float) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, int(width * ratio))
-        self.fc2 = nn.Linear(int(width * ratio), width)
+        self.fc1 = nn.Linear(width, round(width * ratio))
+        self.fc2 = nn.Linear(round(width * ratio), width)
 
     def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
         return self.fc2(F.gelu(self.fc1(x)))
