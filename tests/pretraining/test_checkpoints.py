@@ -53,6 +53,14 @@ def test_croco(tmp_path: Path) -> None:
         same_loss(found.model, model)
 
 
+@pytest.mark.parametrize(("img_size", "image_px"), [(64, 64), ((48, 32), 112), (100, 112), (None, 112)])
+def test_a_rotary_croco_of_any_picture(tmp_path: Path, img_size: object, image_px: int) -> None:
+    model = MaskedModel(masked_config(encoder=encoder_config(class_token=False, positions="rotary")))
+    kwargs = {"pos_embed": "RoPE100", "img_size": img_size}
+    torch.save({"croco_kwargs": kwargs, "model": renamed(model, *CROCO_NAMES)}, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth", **HEADS).encoder.config.image_px == image_px
+
+
 def test_timm_and_its_wrappings(tmp_path: Path) -> None:
     """Alone and under what DistributedDataParallel, torch.compile and Lightning put around it; a classifier is left out by name."""
     model = shaken(ViT(encoder_config(positions="learned")))

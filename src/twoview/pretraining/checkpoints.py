@@ -242,12 +242,12 @@ def _hints(known: Mapping[str, Any]) -> Hints:
         raise UnreadableError("its activation is not gelu, which twoview's encoder has")
     if re.search(r"siglip|quickgelu", str(known.get("architecture"))):
         raise UnreadableError(f"{known['architecture']!a}: its activation is not twoview's gelu")
+    rotary = re.fullmatch(r"RoPE(\d+(\.\d+)?)", str(known.get("pos_embed", "RoPE100")))
     for name in ("image_size", "img_size", "input_size"):
         sides = known.get(name)
-        if isinstance(sides, list | tuple) and len(set(sides[-2:])) > 1:
+        stored = "pos_embed" not in known or rotary is None
+        if stored and isinstance(sides, list | tuple) and len(set(sides[-2:])) > 1:
             raise UnreadableError(f"its positions are of pictures that are not square ({name} {list(sides)})")
-    positions = str(known.get("pos_embed", "RoPE100"))
-    rotary = re.fullmatch(r"RoPE(\d+(\.\d+)?)", positions)
     plain = known.get("do_normalize") is False
     return Hints(
         heads=_number(int, known, "enc_num_heads", "num_attention_heads", "num_heads"),

@@ -182,13 +182,16 @@ def _vit_config(ours: Tensors, hints: Hints, form: str) -> ViTConfig:
     table = ours.get("encoder.pos_embed")
     if table is None and not (form == "croco" and hints.rotary):
         raise UnreadableError("it lacks positions")
+    rotary_px = hints.rotary_image_px or 0
+    if rotary_px % patch_px or not rotary_px:
+        rotary_px = 14 * patch_px
     return ViTConfig(
         width=width,
         depth=_depth(ours, "encoder."),
         heads=hints.heads or _heads(width, USUAL_HEADS, "--heads"),
         mlp_ratio=len(mlp) / width,
         patch_px=patch_px,
-        image_px=_side(table, class_token) * patch_px if table is not None else hints.rotary_image_px or 14 * patch_px,
+        image_px=_side(table, class_token) * patch_px if table is not None else rotary_px,
         class_token=class_token,
         positions="rotary" if table is None else _kind(table, class_token),
         rotary_base=hints.rotary_base,
