@@ -7,7 +7,7 @@ from pathlib import Path, PosixPath
 import numpy as np
 import pytest
 import torch
-from made import CROCO_NAMES, HEADS, MAE_NAMES, batch, encoder_config, masked_config, pictures, renamed, shaken
+from models_made import CROCO_NAMES, HEADS, MAE_NAMES, batch, encoder_config, masked_config, pictures, renamed, shaken
 from safetensors.torch import load_file, save_file
 
 import twoview

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from made import batch, encoder_config, masked_config, pictures, shaken
+from models_made import batch, encoder_config, masked_config, pictures, shaken
 
 from twoview.cli import main
 from twoview.errors import ConfigError

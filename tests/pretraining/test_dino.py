@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from made import batch, encoder_config, pictures, shaken
+from models_made import batch, encoder_config, pictures, shaken
 
 from twoview.errors import ConfigError
 from twoview.pretraining.dino import DINO, DINOConfig, dino, dino_loss

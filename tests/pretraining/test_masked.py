@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from made import batch, encoder_config, masked_config, pictures, pixels_of, shaken
+from models_made import batch, encoder_config, masked_config, pictures, pixels_of, shaken
 
 from twoview.errors import ConfigError
 from twoview.pretraining.decoder import DecoderConfig

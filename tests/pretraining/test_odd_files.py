@@ -9,7 +9,7 @@ from pathlib import Path, PosixPath
 import numpy as np
 import pytest
 import torch
-from made import CROCO_NAMES, HEADS, encoder_config, masked_config, renamed
+from models_made import CROCO_NAMES, HEADS, encoder_config, masked_config, renamed
 from safetensors import safe_open
 from safetensors.torch import save_file
 

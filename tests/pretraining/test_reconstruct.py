@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from made import encoder_config, masked_config, pictures, shaken
+from models_made import encoder_config, masked_config, pictures, shaken
 
 from twoview.cli import main
 from twoview.errors import ConfigError

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from made import encoder_config, pictures, pixels_of, shaken
+from models_made import encoder_config, pictures, pixels_of, shaken
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from twoview.errors import ConfigError

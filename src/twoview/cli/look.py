@@ -1,6 +1,8 @@
 """The verbs that look: measure, audit and recipes."""
 
+import errno
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,17 +102,19 @@ def _measure_list(path: Path, measured: Callable[[Path, Path], dict]) -> int:
 
 def check_picture_name(path: Path, flag: str) -> None:
     """Before the work that it is to show. flag: of the command line that named the file."""
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+    import cv2
+
+    if not cv2.haveImageWriter(f"x{path.suffix or '.png'}"):
         raise ConfigError(f"{flag} {path}: give a name that ends in .png or .jpg")
     if not path.parent.is_dir():
-        raise ConfigError(f"{flag} {path}: there is no folder {path.parent}")
+        raise ConfigError(f"{flag} {path}: {os.strerror(errno.ENOENT)}")
 
 
 def write_picture(path: Path, image: "np.ndarray", flag: str) -> None:
     """Writes uint8 RGB."""
     import cv2
 
-    _, data = cv2.imencode(path.suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    _, data = cv2.imencode(path.suffix or ".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     try:
         path.write_bytes(data.tobytes())
     except OSError as error:
