@@ -17,6 +17,7 @@ import twoview as package
 from runs import curate, digests, twoview
 from twoview.cli import main
 from twoview.errors import ConfigError
+from twoview.pretraining.recipes import PRETRAIN
 from twoview.recipes import CURATE
 from twoview.schema import Row
 from twoview.shards import read_manifest, read_sample
@@ -113,7 +114,9 @@ def test_no_words_at_all(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_recipes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipes"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(CURATE)
+    curate, pretrain = capsys.readouterr().out.split("\n\nof pretrain:\n")
+    assert [line.split()[0] for line in curate.splitlines()] == list(CURATE)
+    assert [line.split()[0] for line in pretrain.splitlines()] == list(PRETRAIN)
 
 
 def test_every_flag_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,6 +72,15 @@ def test_the_composition_of_extend() -> None:
     assert composition.of("co3d").estimator.name.startswith("covisibility")
 
 
+def test_training_as_in_readme(as_in_readme: Path) -> None:
+    """Both lines as they stand, but for fewer epochs."""
+    first, again = README.split("\n## Models\n")[1].split("```")[3].strip().splitlines()
+    few = ["--epochs", "2", "--warm-up-epochs", "1", "--batch", "8", "--workers", "0"]
+    assert main([*first.partition("#")[0].split()[1:], *few]) == 0
+    assert main(again.partition("#")[0].split()[1:]) == 0
+    assert (as_in_readme / "run" / "panels").exists()
+
+
 def test_the_objective_of_extend() -> None:
     names: dict[str, Any] = {}
     exec(block("An objective"), names)
@@ -117,7 +126,7 @@ def test_python_of_readme(code: str, as_in_readme: Path) -> None:
 
 def test_models_as_in_readme(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every line as it stands."""
-    lines = README.split("\n## Models\n")[1].split("```")[3].strip().splitlines()
+    lines = README.split("\n## Models\n")[1].split("```")[5].strip().splitlines()
     assert len(lines) == 3
     monkeypatch.chdir(tmp_path)
     for name in ("1.jpg", "2.jpg"):

@@ -1,5 +1,6 @@
 """The examples run as their first lines say, and stay short."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 
 import twoview
 from runs import twoview as command
+from twoview.pretraining.checkpoints import read_checkpoint
 from twoview.shards import read_manifest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -52,3 +54,17 @@ def test_own_estimator(walk: Path, tmp_path: Path) -> None:
     assert len(kept) >= 2
     for pair in twoview.open(tmp_path / "pairs"):
         assert twoview.measure(pair.a, pair.b).overlap == pytest.approx(pair.row.overlap, abs=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_own_objective(dataset: Path, tmp_path: Path) -> None:
+    """It learns, is saved, and its encoder is a checkpoint as any other."""
+    run = tmp_path / "run"
+    flags = ["--recipe", "03_own_objective:matched", "--batch", "8", "--epochs", "12", "--warm-up-epochs", "1", "--base-lr", "2e-2"]
+    done = command("pretrain", dataset, "--out", run, *flags, cwd=EXAMPLES)
+    assert done.returncode == 0, done.stderr
+    losses = [json.loads(line)["loss"] for line in (run / "log.jsonl").read_text().splitlines()]
+    assert sum(losses[-5:]) < 0.9 * sum(losses[:5])
+    assert read_checkpoint(run).encoder.config.width == 128
+    again = command("pretrain", "--resume", run)
+    assert again.returncode == 0, again.stderr

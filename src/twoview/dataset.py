@@ -10,12 +10,13 @@ from typing import overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int16, UInt8
 
 from .errors import BrokenDatasetError, ConfigError
 from .schema import Row
-from .shards import read_manifest, read_sample, row_from_json
+from .shards import finished_parts, part_paths, read_manifest, read_sample, row_from_json
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -196,6 +197,32 @@ def selection_keys(folder: Path, name: str) -> pa.ChunkedArray:
     except (OSError, pa.ArrowException, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise BrokenDatasetError(f"{path}: cannot be read ({reason}): remove it, then select it again") from None
+
+
+def keys_where(folder: Path, where: str, flag: str = "--where") -> pa.Array:
+    """Keys of the pairs for whose line of the manifest a condition in SQL holds. flag: what named it, for the ConfigError."""
+    import duckdb
+
+    files = [str(part_paths(folder, part)[2]) for part in finished_parts(folder)]
+    if not files:
+        return pa.array([], pa.string())
+    schema = pa.unify_schemas([pq.read_schema(file).remove_metadata() for file in files])  # parts of earlier versions have fewer
+    # what the condition names is a column, and no file or variable of anybody
+    with duckdb.connect(config={"enable_external_access": False, "python_enable_replacements": False}) as database:
+        pairs = database.from_arrow(pads.dataset(files, schema=schema, format="parquet"))
+        try:
+            found = pairs.filter(where).project("key").fetchall()
+        except duckdb.Error as error:
+            raise ConfigError(f"{flag} {where}: {_hinted(str(error), schema.names)}") from None
+    return pa.array([key for (key,) in found], pa.string())
+
+
+def _hinted(error: str, columns: list[str]) -> str:
+    """The first line of what DuckDB says, and what may help."""
+    words = error.split("\n")[0]
+    if words.startswith("Binder Error: Referenced column"):
+        return f"{words} (columns: {', '.join(columns)}; write words as 'word')"
+    return f'{words} (write "group" in quotes)' if words.startswith("Parser Error") else words
 
 
 def _keys_in(table: pa.Table) -> pa.ChunkedArray:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from .curation.adaptive import Adaptive
 from .curation.composition import Composition
@@ -236,18 +237,21 @@ CURATE: dict[str, Callable[[], CurateConfig | Composition]] = {
 
 def curate_recipe(name: str) -> CurateConfig | Composition:
     """The configuration of a recipe: one of CURATE, or `module:function` of the user's own."""
-    if name in CURATE:
-        return CURATE[name]()
+    config = CURATE[name]() if name in CURATE else own_recipe(name, tuple(CURATE))
+    if not isinstance(config, (CurateConfig, Composition)):
+        raise ConfigError(f"--recipe {name} gives a {type(config).__name__}, not a CurateConfig or a Composition")
+    return config
+
+
+def own_recipe(name: str, known: tuple[str, ...]) -> Any:
+    """What `module:function` of the user's own gives. known: recipes that there are besides, for the error."""
     module_name, _, function_name = name.partition(":")
     if not function_name:
-        raise ConfigError(f"--recipe {name}: there is {', '.join(CURATE)}, or my_file:my_recipe for your own")
+        raise ConfigError(f"--recipe {name}: there is {', '.join(known)}, or my_file:my_recipe for your own")
     sys.path.insert(0, str(Path.cwd()))  # workers get the same path
     try:
-        config = getattr(importlib.import_module(module_name.removesuffix(".py")), function_name)()
+        return getattr(importlib.import_module(module_name.removesuffix(".py")), function_name)()
     except ConfigError:
         raise
     except Exception as error:  # the user's own code: a typing error, a package that is missing
         raise ConfigError(f"--recipe {name}: {type(error).__name__}: {error}") from error
-    if not isinstance(config, (CurateConfig, Composition)):
-        raise ConfigError(f"--recipe {name} gives a {type(config).__name__}, not a CurateConfig or a Composition")
-    return config

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from .dataset import check_dataset, check_name, chosen, selection_keys, selection_path
+from .dataset import check_dataset, check_name, chosen, keys_where, selection_keys, selection_path
 from .duplicates import (
     COLUMNS,
     LEFT_OUT,
@@ -30,7 +29,7 @@ from .duplicates import (
 )
 from .errors import ConfigError
 from .licences import is_allowed
-from .shards import finished_parts, part_paths, read_manifest, write_whole
+from .shards import read_manifest, write_whole
 
 LOOSE = ("overlap_low", "overlap_high", "not_best")
 """Reasons that another band may overrule. Whatever else speaks against a pair, it is never selected."""
@@ -117,7 +116,7 @@ def select(folder: Path, config: SelectConfig, within: str | None = None, tell: 
     elif within is None:
         rows = rows.filter(rows["kept"])
     if config.where is not None:
-        rows = rows.filter(_is_in(rows["key"], _keys_where(folder, config.where)))
+        rows = rows.filter(_is_in(rows["key"], keys_where(folder, config.where)))
     if config.licences:
         under = [licence for licence in rows["licence"].unique().to_pylist() if is_allowed(licence, config.licences)]
         rows = rows.filter(_is_in(rows["licence"], pa.array(under, pa.string())))
@@ -198,32 +197,6 @@ def _limited(rows: pa.Table, quota: Mapping[str, int]) -> tuple[pa.Table, dict[s
         if name in quota and len(own) < most:
             short[name] = most - len(own)
     return rows.filter(pa.array(keep)), {name: num for name, num in short.items() if num}
-
-
-def _keys_where(folder: Path, where: str) -> pa.Array:
-    """Keys of the pairs for which a condition in SQL holds."""
-    import duckdb
-
-    files = [str(part_paths(folder, part)[2]) for part in finished_parts(folder)]
-    if not files:
-        return pa.array([], pa.string())
-    schema = pa.unify_schemas([pq.read_schema(file).remove_metadata() for file in files])  # parts of earlier versions have fewer
-    # what the condition names is a column, and no file or variable of anybody
-    with duckdb.connect(config={"enable_external_access": False, "python_enable_replacements": False}) as database:
-        pairs = database.from_arrow(pads.dataset(files, schema=schema, format="parquet"))
-        try:
-            found = pairs.filter(where).project("key").fetchall()
-        except duckdb.Error as error:
-            raise ConfigError(f"--where {where}: {_hinted(str(error), schema.names)}") from None
-    return pa.array([key for (key,) in found], pa.string())
-
-
-def _hinted(error: str, columns: list[str]) -> str:
-    """The first line of what DuckDB says, and what may help."""
-    words = error.split("\n")[0]
-    if words.startswith("Binder Error: Referenced column"):
-        return f"{words} (columns: {', '.join(columns)}; write words as 'word')"
-    return f'{words} (write "group" in quotes)' if words.startswith("Parser Error") else words
 
 
 def write_selection(folder: Path, name: str, selected: Selected, config: SelectConfig, within: str | None) -> Path:

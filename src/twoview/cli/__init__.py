@@ -11,6 +11,7 @@ from .curate import curate, demo
 from .exchange import export, import_
 from .look import audit, measure, recipes
 from .models import convert, reconstruct
+from .pretrain import pretrain
 from .select import select
 from .terminal import DONE, FAILED, INTERRUPTED, TERMINATED, USAGE, complain
 
@@ -22,9 +23,10 @@ ABOUT = """twoview turns footage and 3D scenes that nobody annotated into verifi
   twoview select DIR --name NAME              choose among the stored pairs; DIR@NAME is the choice
   twoview export DIR[@NAME] --to FORM OUT     write pairs as other programs read them
   twoview import PATH --from FORM --out DIR   read pairs that others wrote
+  twoview pretrain DIR[@NAME] ... --out RUN   train MAE, CroCo or DINO on pairs
   twoview convert CHECKPOINT --to FORM OUT    a model as timm, Hugging Face or MultiMAE read it
   twoview reconstruct CHECKPOINT A B --out P  draw what a model predicts of hidden patches
-  twoview recipes                             the named configurations of curate
+  twoview recipes                             the named configurations of curate and pretrain
   twoview demo [DIR]                          a first dataset from a 3D scene it makes itself
 
 twoview VERB --help says more. Exit codes: 0 done; 1 unexpected error; 2 wrong usage; 3 done, but some inputs could not be
@@ -38,6 +40,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "select": select,
     "export": export,
     "import": import_,
+    "pretrain": pretrain,
     "convert": convert,
     "reconstruct": reconstruct,
     "recipes": recipes,

@@ -30,7 +30,7 @@ def curate(args: Sequence[str]) -> int:
 
     idle = {"-h", "--help"} & set(args)
     with Crew(
-        0 if idle else crew_size(_int_or(_value_of(args, "--workers"), 0))
+        0 if idle else crew_size(_int_or(value_of(args, "--workers"), 0))
     ) as crew:  # they import while the flags are read and the plan is made
         return _curate_with(crew, args, started)
 
@@ -43,7 +43,7 @@ def _curate_with(crew: "Crew", args: Sequence[str], started: float) -> int:
     from ..curation.views import PairCrop
     from ..recipes import curate_recipe
 
-    recipe_name = _value_of(args, "--recipe") or "paper"
+    recipe_name = value_of(args, "--recipe") or "paper"
     base = curate_recipe(recipe_name)
     if not isinstance(base, CurateConfig):
         return _compose_with(crew, args, started, recipe_name, base)
@@ -429,7 +429,7 @@ class _progress:  # noqa: N801 - a context manager
             self._bar.stop()
 
 
-def _value_of(args: Sequence[str], flag: str) -> str | None:
+def value_of(args: Sequence[str], flag: str) -> str | None:
     """A flag's value, read before the rest can be parsed."""
     for i, arg in enumerate(args):
         if arg == flag and i + 1 < len(args):

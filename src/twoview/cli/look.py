@@ -3,7 +3,7 @@
 import errno
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -181,6 +181,16 @@ def recipes(args: Sequence[str]) -> int:
 
     if args:
         raise ConfigError(f"recipes takes no more words, not {' '.join(args)}")
-    for name, recipe in CURATE.items():
-        print(f"{name:{max(map(len, CURATE))}} {(recipe.__doc__ or '').strip().splitlines()[0]}")
+    _print_recipes(CURATE)
+    try:
+        from ..pretraining.recipes import PRETRAIN
+    except ConfigError:  # no torch here
+        return DONE
+    print("\nof pretrain:")
+    _print_recipes(PRETRAIN)
     return DONE
+
+
+def _print_recipes(known: Mapping[str, Callable]) -> None:
+    for name, recipe in known.items():
+        print(f"{name:{max(map(len, known))}} {(recipe.__doc__ or '').strip().splitlines()[0]}")

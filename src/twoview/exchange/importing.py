@@ -1,16 +1,13 @@
 """Pairs that others wrote, as a dataset. JPEG bytes are copied as they are; finished parts are kept, whatever happens."""
 
 import contextlib
-import csv
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Literal
 from urllib.parse import unquote
 
 import cv2
@@ -23,6 +20,7 @@ from ..curation.verdicts import perceptual_hash, sharpness
 from ..curation.views import JPEG_QUALITY
 from ..dataset import decode
 from ..errors import ConfigError, TryLaterError, UnreadableError
+from ..listings import Layout, find_listing, listed_pairs
 from ..plan import Plan, Slice, read_plan, write_plan
 from ..schema import OUTSIDE, UNKNOWN, Row
 from ..shards import SceneRow, ShardWriter, explained, finished_parts, key_of, read_scenes, write_whole
@@ -30,7 +28,6 @@ from ..sources.images import read_image
 from .exporting import NOTE, PAIR_FOLDER, Tell
 from .pickled import read_correspondences
 
-Layout = Literal["mimic", "croco"]
 PART_PAIRS = 2_000
 
 
@@ -74,7 +71,7 @@ def import_pairs(path: Path, layout: Layout, out: Path, tell: Tell = lambda num,
     A pair that cannot be read is a refused row, with the reason `unreadable`. Raises ConfigError where there is no such list, and
     BrokenDatasetError for a pickle that asks for what it has no use for; then nothing of it is run.
     """
-    listing = _read_listing(_find_listing(path, layout), layout)
+    listing = _read_listing(find_listing(path, layout), layout)
     if not listing.lines:
         raise ConfigError(f"{listing.path}: no pairs in it")
     with explained(out):
@@ -100,31 +97,9 @@ def import_pairs(path: Path, layout: Layout, out: Path, tell: Tell = lambda num,
     return Imported(num_pairs=kept, num_unreadable=len(listing.lines) - kept, notes=tuple(notes))
 
 
-def _find_listing(path: Path, layout: Layout) -> Path:
-    """The list of pairs, given it or its folder."""
-    if path.is_file():
-        return path
-    if not path.is_dir():
-        raise ConfigError(f"{path}: no such file or folder")
-    if layout == "croco":
-        found = [p for p in (path / "pairs.txt", path / "habitat_release" / "pairs.txt") if p.is_file()][:1]
-    else:
-        found = sorted(p for p in path.glob("*.csv") if p.is_file())
-    if len(found) != 1:
-        wanted = "pairs.txt" if layout == "croco" else "CSV with path1 and path2"
-        seen = f"{len(found)} of them: name one" if found else "none there"
-        raise ConfigError(f"{path}: a folder with a {wanted} is wanted ({seen})")
-    return found[0]
-
-
 def _read_listing(path: Path, layout: Layout) -> _Listing:
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            found = _csv_lines(path, file) if layout == "mimic" else _text_lines(path, file)
-            lines = [(_plain(path, number, first), _plain(path, number, second)) for number, first, second in found]
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text") from None
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    lines = listed_pairs(path, layout)
     once = list(dict.fromkeys(lines))
     return _Listing(
         layout=layout,
@@ -135,40 +110,6 @@ def _read_listing(path: Path, layout: Layout) -> _Listing:
         fingerprint=digest,
         num_repeated=len(lines) - len(once),
     )
-
-
-def _csv_lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, str, str]]:
-    """Number of the line and its two paths."""
-    reader = csv.reader(file)
-    try:
-        header = next(reader, [])
-        if not {"path1", "path2"} <= set(header):
-            raise ConfigError(f"{path}: its first line must name the columns path1 and path2")
-        first, second = header.index("path1"), header.index("path2")
-        for row in reader:
-            if row and (len(row) <= max(first, second) or not row[first] or not row[second]):
-                raise ConfigError(f"{path}, line {reader.line_num}: path1 or path2 is missing")
-            if row:
-                yield reader.line_num, row[first], row[second]
-    except csv.Error as error:
-        raise ConfigError(f"{path}, line {max(reader.line_num, 1)}: {error}") from None
-
-
-def _text_lines(path: Path, file: Iterable[str]) -> Iterator[tuple[int, str, str]]:
-    for number, line in enumerate(file, 1):
-        names = line.split()
-        if names and len(names) < 2:
-            raise ConfigError(f"{path}, line {number}: write two paths with a space between them")
-        if names:
-            yield number, names[0], names[1]
-
-
-def _plain(path: Path, number: int, name: str) -> str:
-    """A path from the list without what says nothing: ./a//b is a/b. Raises ConfigError where it cannot be a file's."""
-    plain = PurePosixPath(name)
-    if plain.name in ("", "..") or "\0" in name:
-        raise ConfigError(f"{path}, line {number}: {name[:80]!r} is no path of a picture")
-    return str(plain)
 
 
 def _made_unique(lines: list[tuple[str, str]], layout: Layout) -> dict[tuple[str, str], str]:

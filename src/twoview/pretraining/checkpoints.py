@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_in
 from safetensors.torch import save as bytes_of
+from torch import nn
 
 from .. import __version__
 from ..dataset import Dataset
@@ -94,6 +95,11 @@ def write_checkpoint(path: Path, model: Model, *, seen: Sequence[Seen] = (), ori
     write_whole(path, bytes_of(tensors, {"format": "pt", "twoview": json.dumps(about)}))
 
 
+def has_form(model: nn.Module) -> bool:
+    """Whether write_checkpoint writes such a model whole; of others it writes the encoder."""
+    return any(type(model) is kind for kind, _ in _KINDS.values())
+
+
 def history(origin: Origin | None, seen: Sequence[Seen]) -> dict[str, Any]:
     """What every file that twoview writes says of where its model comes from."""
     return {"twoview": __version__, "origin": origin and asdict(origin), "seen": [asdict(one) for one in seen]}
@@ -168,6 +174,9 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 def _weights_in(folder: Path) -> Path:
+    """Of a folder as Hugging Face's, or of the last checkpoint of a run."""
+    runs = sorted(folder.glob("checkpoints/step-*"))
+    folder = runs[-1] if runs else folder
     for name in _WEIGHTS:
         if (folder / name).exists():
             return folder / name

@@ -1,0 +1,237 @@
+"""The verb pretrain."""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from ..errors import ConfigError
+from ..shards import write_whole
+from .curate import value_of
+from .terminal import DONE, counting, parse
+
+if TYPE_CHECKING:
+    from ..pretraining.train import PretrainConfig, Progress, Source
+
+SHOWN, KEPT_SHARDS = 4, 64
+OBJECTIVES = {"mae": "mae_mimic", "croco": "croco_mimic", "dino": "dino_mimic"}
+"""And the recipe that each means."""
+
+
+def pretrain(args: Sequence[str]) -> int:
+    import tyro
+
+    from ..pretraining.train import PretrainConfig
+
+    if "--resume" in (word.partition("=")[0] for word in args):
+        args = _command_of(args)
+    recipe_name, base = _recipe(args)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Pretrain:
+        """Train a model on pairs. Run the same command again, or `twoview pretrain --resume RUN`, to go on after an interrupt: the
+        losses are those of a run that was never stopped.
+
+        On several GPUs: torchrun --nproc-per-node 8 -m twoview pretrain ..., or srun with a task for each.
+        """
+
+        data: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR[@NAME][:WEIGHT] ...")] = ()
+        """Datasets or selections, here or as s3://bucket/DIR, and how often each of their pairs comes in an epoch (1). Also a
+        published list (MIMIC's CSV, CroCo's pairs.txt), or, for MAE and DINO, a folder of pictures."""
+        out: Path
+        """The run's folder: new, or of an earlier go of the same command."""
+        recipe: str = recipe_name
+        """croco_mimic, mae_mimic, dino_mimic, tiny_croco, ... (twoview recipes lists them); or my_file:my_recipe."""
+        objective: Literal["mae", "croco", "dino"] | None = None
+        """Short for --recipe mae_mimic, croco_mimic, dino_mimic."""
+        vit: Literal["Ti", "S", "B", "L", "H"] | None = None
+        """Another size of the encoder."""
+        mask_ratio: float | None = None
+        """Another share of hidden patches."""
+        cache: Path | None = None
+        """Where shards of s3://... lie for a while. Default: RUN/cache."""
+        decoded: Path | None = None
+        """A folder for the pictures as bytes (0.3 MB for a pair of 224 px), made first: for loaders that the model waits for."""
+        config: Annotated[PretrainConfig, tyro.conf.arg(name="")] = base
+
+    given = parse(Pretrain, args, "pretrain")
+    if not given.data:
+        raise ConfigError("pretrain: give a dataset, DIR or DIR@NAME")
+    config = replace(given.config, model=_objective(base.model, given.vit, given.mask_ratio))
+    return run(given.data, config, given.out, args, given.cache or given.out / "cache", given.decoded)
+
+
+def _objective(objective: Any, vit: str | None, mask_ratio: float | None) -> Any:
+    """A recipe's, with the encoder's size and the share of hidden patches that the flags say."""
+    from ..pretraining.masked import MaskedConfig
+    from ..pretraining.vit import SIZES
+
+    if vit is not None:
+        if not hasattr(objective, "encoder"):
+            raise ConfigError("--vit: the objective of this recipe has no size of its own to change")
+        size = SIZES[vit]
+        objective = replace(objective, encoder=replace(objective.encoder, width=size.width, depth=size.depth, heads=size.heads))
+    if mask_ratio is not None:
+        if not isinstance(objective, MaskedConfig):
+            raise ConfigError("--mask-ratio: nothing is hidden in this recipe")
+        objective = replace(objective, mask_ratio=mask_ratio)
+    return objective
+
+
+def _recipe(args: Sequence[str]) -> tuple[str, "PretrainConfig"]:
+    """The recipe that the flags name, and its configuration."""
+    from ..pretraining.recipes import PRETRAIN
+    from ..pretraining.train import PretrainConfig
+    from ..recipes import own_recipe
+
+    objective, name = value_of(args, "--objective"), value_of(args, "--recipe")
+    if objective and name:
+        raise ConfigError("pretrain: give --recipe or --objective, not both: a recipe has an objective")
+    name = name or OBJECTIVES.get(objective or "croco", "croco_mimic")
+    if name in PRETRAIN:
+        return name, PRETRAIN[name]()
+    config = own_recipe(name, tuple(PRETRAIN))
+    if not isinstance(config, PretrainConfig):
+        raise ConfigError(f"--recipe {name} gives a {type(config).__name__}, not a PretrainConfig")
+    return name, config
+
+
+def _command_of(args: Sequence[str]) -> list[str]:
+    """What a run was begun with, for the folder that --resume names, and other flags after it."""
+    out = Path(value_of(args, "--resume") or "")
+    try:
+        known = json.loads((out / "command.json").read_bytes())
+        before, folder = list(map(str, known["args"])), known["cwd"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(f"--resume {out}: no run of twoview there (its command.json)") from None
+    at = next(i for i, word in enumerate(args) if word.partition("=")[0] == "--resume")
+    rest = [*args[:at], *args[at + (1 if "=" in args[at] else 2) :]]
+    here = out.resolve()
+    os.chdir(folder)
+    return [*before, "--out", str(here), *rest]
+
+
+def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence[str], cache: Path, decoded: Path | None) -> int:
+    """Train with progress on the terminal; the exit code comes back."""
+    from ..pretraining.pools import Decoded
+    from ..pretraining.train import Reporter, make_fabric, pretrain
+
+    fabric = make_fabric(config)
+    with fabric.rank_zero_first(local=True):
+        sources = [open_source(spec, cache, config.labels) for spec in data]
+        if decoded is not None:
+            with counting("decoded") as tell:
+                sources = [replace(source, pool=Decoded(source.pool, decoded, tell)) for source in sources]
+    if fabric.global_rank == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        if not (out / "command.json").exists():
+            write_whole(out / "command.json", json.dumps({"args": list(args), "cwd": str(Path.cwd())}).encode())
+    line = _Line()
+    reporter = (
+        Reporter(say=line.say, progress=line.show, draw=_draw) if fabric.global_rank == 0 else Reporter(say=lambda words: None)
+    )
+    try:
+        last = pretrain(config, sources, out, fabric=fabric, reporter=reporter)
+    finally:
+        line.end()
+    if fabric.global_rank == 0:
+        print(f"{last / 'model.safetensors'}\nnext: twoview reconstruct {last / 'model.safetensors'} A.jpg B.jpg --out panel.png")
+    return DONE
+
+
+def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
+    """What DIR[@NAME][:WEIGHT] stands for: a dataset, here or in a store, a list of pairs, a folder of pictures."""
+    from ..dataset import open_dataset, split_name
+    from ..pretraining.pools import ListedPairs, Pictures, RemoteShards, StoredPairs
+    from ..pretraining.train import Source
+
+    name, weight = spec, 1.0
+    before, colon, after = spec.rpartition(":")
+    if colon and not Path(spec).exists() and not after.startswith("//"):
+        try:
+            name, weight = before, float(after)
+        except ValueError:
+            raise ConfigError(f"{spec}: give DIR, DIR@NAME or DIR:WEIGHT, as pairs:0.5") from None
+    if not 0 < weight < 1e6:
+        raise ConfigError(f"{spec}: a weight is larger than 0")
+    path = Path(name)
+    if "://" in name:
+        uri, at, selection = name.rpartition("@")
+        uri, selection = (uri, f"@{selection}") if at else (name, "")
+        shards = RemoteShards(uri, cache / hashlib.sha256(uri.encode()).hexdigest()[:12], KEPT_SHARDS)
+        pool: Any = StoredPairs(open_dataset(f"{shards.fetch_manifest()}{selection}"), labels, shards)
+    elif path.is_file():
+        pool = ListedPairs(path, "mimic" if path.suffix.lower() == ".csv" else "croco")
+    elif (split_name(name)[0] / "plan.parquet").exists():
+        pool = StoredPairs(open_dataset(name), labels)
+    elif (path / "pairs.txt").is_file() or (path / "habitat_release" / "pairs.txt").is_file():
+        pool = ListedPairs(path, "croco")
+    elif any(path.glob("*.csv")):
+        pool = ListedPairs(path, "mimic")
+    elif path.is_dir():
+        pool = Pictures(path)
+    else:
+        raise ConfigError(f"{name}: no dataset, list of pairs or folder of pictures there")
+    return Source(pool=pool, weight=weight)
+
+
+def _draw(path: Path, model: Any, batch: Any) -> None:
+    """Reconstructions of the first pairs of a batch."""
+    from ..pretraining.masked import MaskedModel
+    from ..pretraining.reconstruct import reconstruct
+    from ..report.panels import panel
+    from .look import write_picture
+
+    if not isinstance(model, MaskedModel):
+        return
+    rows = []
+    for i in range(min(SHOWN, len(batch.seeds))):
+        a: Any = batch.a[i].permute(1, 2, 0).cpu().numpy()
+        b = None if batch.b is None else batch.b[i].permute(1, 2, 0).cpu().numpy()
+        done = reconstruct(model, a, b, seed=i)
+        row = [("a", a), ("hidden", done.hidden), ("given", done.given), (f"predicted, loss {done.loss:.3f}", done.predicted)]
+        rows.append(row if b is None else [*row, ("b", b)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_picture(path, panel(rows), "--out")
+
+
+class _Line:
+    """The state of a run, on one line of a terminal; elsewhere a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._told = self._began = time.monotonic()
+        self._first: int | None = None
+
+    def show(self, now: "Progress") -> None:
+        at = time.monotonic()
+        self._first = now.step - 1 if self._first is None else self._first
+        if at - self._told < (0.2 if self._on_terminal else 10) and now.step < now.steps:
+            return
+        self._told = at
+        left = (at - self._began) / (now.step - self._first) * (now.steps - now.step)
+        words = (
+            f"step {now.step:,} of {now.steps:,}, epoch {now.epoch:.2f}, loss {now.loss:.4f}, {now.samples_per_s:,.1f} pairs/s, "
+            f"{_span(left)} left"
+        )
+        shown = f"\r\x1b[K{words}" if self._on_terminal else f"twoview: {words}"
+        print(shown, end="" if self._on_terminal else "\n", file=sys.stderr, flush=True)
+
+    def say(self, words: str) -> None:
+        self.end()
+        print(f"twoview: {words}", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._on_terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

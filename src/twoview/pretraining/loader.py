@@ -1,0 +1,98 @@
+"""Batches in the order of a run, whatever the number of processes that fetch them."""
+
+import signal
+from collections.abc import Generator, Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError, TwoviewError
+from .augment import Augment, Views
+from .data import Batch
+from .order import Place
+from .pools import Pool
+
+
+class Samples(torch.utils.data.Dataset):
+    """Batches by the places of their samples; an error comes back as a value, to be raised where the run is."""
+
+    def __init__(self, pools: Sequence[Pool], augment: Augment, patch_px: int) -> None:
+        self.pools, self.augment, self.patch_px = pools, augment, patch_px
+
+    def __getitems__(self, places: Sequence[Place]) -> Batch | TwoviewError:
+        try:
+            views = [
+                self.augment(self.pools[p.pool][p.sample], np.random.default_rng(p.seed & (1 << 63) - 1), self.patch_px)
+                for p in places
+            ]
+            return together(views, [place.seed for place in places])
+        except TwoviewError as error:
+            return error
+
+    def _views(self, place: Place) -> Views:
+        random = np.random.default_rng(place.seed & (1 << 63) - 1)
+        return self.augment(self.pools[place.pool][place.sample], random, self.patch_px)
+
+
+def together(views: Sequence[Views], seeds: Sequence[int]) -> Batch:
+    """One batch. Raises ConfigError where its pictures are of several sizes."""
+    sizes = {view.a.shape for view in views}
+    if len(sizes) > 1 or len({view.b is None for view in views}) > 1:
+        raise ConfigError("a batch has pictures of several sizes, or pairs and single pictures: pools of one kind go together")
+    crops = zip(*(view.crops for view in views), strict=True)
+    patches = [view.patches for view in views if view.patches is not None]
+    points = [view.points for view in views if view.points is not None]
+    return Batch(
+        a=_stacked([view.a for view in views]),
+        b=None if views[0].b is None else _stacked([view.b for view in views]),
+        seeds=torch.tensor(seeds),
+        crops=tuple(_stacked(list(crop)) for crop in crops),
+        patches=torch.from_numpy(np.stack(patches)) if len(patches) == len(views) else None,
+        points=_padded(points) if len(points) == len(views) else None,
+    )
+
+
+def _stacked(pictures: Sequence) -> Tensor:
+    return torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2))
+
+
+def _padded(points: Sequence) -> Tensor:
+    found = np.full((len(points), max(map(len, points)), 4), np.nan, np.float32)
+    for i, own in enumerate(points):
+        found[i, : len(own)] = own
+    return torch.from_numpy(found)
+
+
+def loader(
+    pools: Sequence[Pool], augment: Augment, patch_px: int, batches: Iterable[list[Place]], workers: int, pin: bool = False
+) -> Generator[Batch]:
+    """Batches in the order of `batches`, whatever the number of processes that fetch them (0: this one)."""
+    fetched = torch.utils.data.DataLoader(
+        Samples(pools, augment, patch_px),
+        batch_sampler=batches,  # pyright: ignore[reportArgumentType]
+        collate_fn=_as_it_is,  # pyright: ignore[reportArgumentType]
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        pin_memory=pin,
+        worker_init_fn=_prepare,
+    )
+    iterator = iter(fetched)
+    try:
+        for batch in iterator:
+            if isinstance(batch, TwoviewError):
+                raise batch
+            yield batch
+    finally:
+        del iterator  # which ends its processes: they are deaf to signals
+
+
+def _as_it_is(batch: Batch | TwoviewError) -> Batch | TwoviewError:
+    return batch
+
+
+def _prepare(worker: int) -> None:
+    """One thread; Ctrl-C and a scheduler's SIGTERM are for the run, which saves and then ends this process."""
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

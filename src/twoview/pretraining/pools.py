@@ -1,0 +1,322 @@
+"""Where samples come from: pairs of a dataset, pairs that a list of files names, single pictures."""
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import simplejpeg
+from jaxtyping import Float32, Int16, Int64, UInt8
+
+from ..dataset import Dataset, keys_where
+from ..errors import BrokenDatasetError, ConfigError
+from ..licences import UNKNOWN
+from ..listings import Layout, find_listing, listed_pairs
+from ..shards import explained
+from ..sources.images import read_image
+from .checkpoints import Seen, seen
+
+Picture = UInt8[np.ndarray, "h w 3"]
+
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One pair, or one picture."""
+
+    a: Picture
+    b: Picture | None = None
+    patches: Int16[np.ndarray, "2 p"] | None = None
+    """As PairSample has them; None where they were not asked for, or nobody knows."""
+    points: Float32[np.ndarray, "n 4"] | None = None
+    grid: tuple[int, int] = (0, 0)
+    """Rows and columns of the patches that `patches` speaks of."""
+
+
+class Pool(Protocol):
+    """Samples by number. It goes to the loader's processes by pickling."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def seen(self) -> Seen:
+        """What a checkpoint says of it."""
+        ...
+
+
+class StoredPairs:
+    """The pairs of a dataset or a selection, read at their offsets."""
+
+    def __init__(self, dataset: Dataset, labels: bool = False, shards: "RemoteShards | None" = None) -> None:
+        """labels: patch maps and points too. shards: where the tars are, if not in the dataset's folder."""
+        if not len(dataset):
+            raise ConfigError(f"{repr(dataset)[14:-11]}: there are no pairs in it")
+        self.dataset, self.labels, self.shards = dataset, labels, shards
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        shard, offset, size = self.dataset.place(index)
+        path = str(self.shards.fetch(shard) if self.shards else self.dataset.path / shard)
+        files = files_in(_read_at(path, offset, size), path)
+        sample = Sample(a=decode_jpeg(files["a.jpg"], path), b=decode_jpeg(files["b.jpg"], path))
+        if not self.labels:
+            return sample
+        arrays = {name: np.load(io.BytesIO(files[f"{name}.npy"]), allow_pickle=False) for name in ("patches", "points")}
+        return replace(sample, **arrays, grid=tuple(json.loads(bytes(files["json"]))["patch_grid"]))
+
+    def seen(self) -> Seen:
+        return seen(self.dataset)
+
+    def where(self, condition: str) -> Int64[np.ndarray, " n"]:
+        """Numbers of the pairs for whose line of the manifest a condition in SQL holds."""
+        wanted = keys_where(self.dataset.path, condition, "--curriculum")
+        return np.flatnonzero(np.isin(self.dataset.keys.to_pylist(), wanted.to_pylist()))
+
+    def starts(self) -> Int64[np.ndarray, " s"]:
+        """Where in it the pairs of each shard begin."""
+        shards = [self.dataset.place(i)[0] for i in range(len(self))]
+        return np.flatnonzero([True, *(one != other for one, other in pairwise(shards))])
+
+
+class RemoteShards:
+    """The shards of a dataset in an object store. Each is fetched when its first pair is asked for, and kept for a while.
+
+    A run reads them in random order, some at a time (order.Share.window), so that few are wanted at once.
+    """
+
+    def __init__(self, uri: str, cache: Path, keep: int) -> None:
+        """cache: a folder of this machine, that several processes may share; keep: shards in it, the longest unused go."""
+        self.uri, self.cache, self.keep = uri.rstrip("/"), cache, keep
+
+    def fetch_manifest(self) -> Path:
+        """A folder that `twoview.open` reads, all but the shards."""
+        store, root = _store(self.uri)
+        self.cache.mkdir(parents=True, exist_ok=True)
+        for name in ("plan.parquet", "config.json", "manifest", "selections", "scenes"):
+            kind = store.get_file_info(f"{root}/{name}").type
+            if kind == pafs.FileType.Directory:
+                (self.cache / name).mkdir(exist_ok=True)
+            if kind != pafs.FileType.NotFound:
+                pafs.copy_files(f"{root}/{name}", str(self.cache / name), source_filesystem=store)
+        return self.cache
+
+    def fetch(self, shard: str) -> Path:
+        """A shard's file here. Raises BrokenDatasetError where the store has none such."""
+        path = self.cache / shard
+        if not path.exists():
+            store, root = _store(self.uri)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+            try:
+                with explained(path):
+                    pafs.copy_files(f"{root}/{shard}", str(aside), source_filesystem=store)
+                    aside.replace(path)
+            except (OSError, pa.ArrowException) as error:
+                raise BrokenDatasetError(f"{self.uri}/{shard}: cannot be fetched ({str(error).splitlines()[0]})") from None
+            finally:
+                aside.unlink(missing_ok=True)
+            for old in sorted(path.parent.glob("part-*.tar"), key=_last_use)[: -self.keep]:
+                old.unlink(missing_ok=True)  # whoever has it open reads on
+        os.utime(path)
+        return path
+
+
+def _store(uri: str) -> tuple[pafs.FileSystem, str]:
+    try:
+        store, root = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowException, ValueError) as error:
+        raise ConfigError(f"{uri}: no store that is known ({str(error).splitlines()[0]})") from None
+    return store, root.rstrip("/")
+
+
+def _last_use(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # another process was faster
+        return 0.0
+
+
+class ListedPairs:
+    """Pairs of pictures that a list names: MIMIC's published CSV, CroCo's pairs.txt. Nothing is opened before it is asked for."""
+
+    def __init__(self, path: Path, layout: Layout) -> None:
+        self.path = find_listing(path, layout)
+        lines = listed_pairs(self.path, layout)
+        if not lines:
+            raise ConfigError(f"{self.path}: no pairs in it")
+        self._names = pa.array([name for line in lines for name in line], pa.large_string())  # a few bytes each, also pickled
+        self._sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._names) // 2
+
+    def __getitem__(self, index: int) -> Sample:
+        a, b = (read_image(self.path.parent / self._names[2 * index + view].as_py()) for view in range(2))
+        return Sample(a=a, b=b)
+
+    def seen(self) -> Seen:
+        return Seen(dataset=str(self.path), fingerprint=self._sha256, num_pairs=len(self), licences={UNKNOWN: len(self)})
+
+
+class Pictures:
+    """Every picture of a folder and of those below it, by name."""
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: no such folder")
+        self.folder = folder
+        names = sorted(
+            os.path.relpath(os.path.join(place, name), folder)
+            for place, _, files in os.walk(folder)
+            for name in files
+            if name.lower().endswith(PICTURES)
+        )
+        if not names:
+            raise ConfigError(f"{folder}: there are no pictures in it")
+        self._names = pa.array(names, pa.large_string())
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> Sample:
+        return Sample(a=read_image(self.folder / self._names[index].as_py()))
+
+    def seen(self) -> Seen:
+        digest = hashlib.sha256("\n".join(self._names.to_pylist()).encode()).hexdigest()
+        return Seen(dataset=str(self.folder), fingerprint=digest, num_pairs=len(self), licences={UNKNOWN: len(self)})
+
+
+class Decoded:
+    """A pool whose pictures, all of one size, lie decoded in a file: read several times as fast, and some ten times as large."""
+
+    def __init__(self, pool: Pool, folder: Path, tell: Callable[[int, int], None] = lambda num, total: None) -> None:
+        """folder: where the file is, or is made now, whole or not at all. tell: samples decoded, of all."""
+        first = pool[0]
+        views = [first.a] if first.b is None else [first.a, first.b]
+        self.pool, self._shape = pool, (len(pool), len(views), *first.a.shape)
+        self.path = folder / f"{pool.seen().fingerprint[:16]}-{'x'.join(map(str, self._shape))}.u8"
+        self._values: np.ndarray | None = None
+        if not self.path.exists():
+            with explained(self.path):
+                self._make(tell)
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def __getitem__(self, index: int) -> Sample:
+        if self._values is None:  # not before: each of the loader's processes maps the file itself
+            self._values = np.memmap(self.path, np.uint8, "r", shape=self._shape)
+        views = self._values[index]
+        return Sample(a=np.array(views[0]), b=np.array(views[1]) if len(views) > 1 else None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_values": None}
+
+    def seen(self) -> Seen:
+        return self.pool.seen()
+
+    def _make(self, tell: Callable[[int, int], None]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        try:
+            values = np.memmap(aside, np.uint8, "w+", shape=self._shape)
+            with ThreadPoolExecutor(os.cpu_count()) as threads:
+                for i, sample in enumerate(threads.map(self.pool.__getitem__, range(len(self.pool)))):
+                    for view, picture in enumerate((sample.a, sample.b)[: self._shape[1]]):
+                        if picture is None or picture.shape != self._shape[2:]:
+                            raise ConfigError(
+                                f"--decoded: pictures of {self.pool.seen().dataset} are of several sizes, or single and in pairs"
+                            )
+                        values[i, view] = picture
+                    tell(i + 1, len(self.pool))
+            values.flush()
+            aside.replace(self.path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+class Singles:
+    """Both views of each pair, as pictures of their own: how MAE and DINO are trained on pairs."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return 2 * len(self.pool)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = self.pool[index // 2]
+        chosen = sample.b if index % 2 else sample.a
+        if chosen is None:
+            raise ConfigError("pictures that have no second view are not pooled as pairs")
+        return Sample(a=chosen)
+
+    def seen(self) -> Seen:
+        return self.pool.seen()
+
+
+def decode_jpeg(data: bytes | memoryview, where: str) -> Picture:
+    """RGB of a stored picture, to the bit as OpenCV and PIL decode it."""
+    try:
+        return simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False)
+    except ValueError as error:
+        raise BrokenDatasetError(f"{where}: a stored picture cannot be decoded ({error}): twoview audit names it") from None
+
+
+def files_in(data: bytes, where: str) -> dict[str, memoryview]:
+    """The files of one sample of a shard by their extension, without a copy. data: as it lies in the tar (docs/format.md)."""
+    files, at, view = {}, 0, memoryview(data)
+    try:
+        while at + 512 <= len(data) and data[at]:
+            name = data[at : at + 100].rstrip(b"\0").decode()
+            size = int(data[at + 124 : at + 135], 8)
+            files[name.partition(".")[2]] = view[at + 512 : at + 512 + size]
+            at += 512 + -(-size // 512) * 512
+        files["a.jpg"], files["b.jpg"]
+    except (ValueError, KeyError):
+        raise BrokenDatasetError(f"{where}: no sample of twoview where its manifest says: twoview audit names it") from None
+    return files
+
+
+class _File:
+    """Open until nobody holds it."""
+
+    number = -1
+
+    def __init__(self, path: str) -> None:
+        self.number = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if self.number >= 0:
+            os.close(self.number)
+
+
+@lru_cache(maxsize=128)
+def _opened(path: str) -> _File:
+    return _File(path)
+
+
+def _read_at(path: str, offset: int, size: int) -> bytes:
+    try:
+        data = os.pread(_opened(path).number, size, offset)
+    except OSError as error:
+        raise BrokenDatasetError(f"{path}: {error.strerror}") from None
+    if len(data) != size:
+        raise BrokenDatasetError(
+            f"{path}: ends before offset {offset + size}, the shard is cut off: twoview audit names what is missing"
+        )
+    return data

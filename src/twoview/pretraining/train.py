@@ -1,0 +1,585 @@
+"""Pretraining: a plain loop over an order that follows from the seed, so that a run goes on at any step as if it had not stopped.
+
+RUN/config.json, RUN/log.jsonl (a line for each step), RUN/checkpoints/step-NNNNNNN/: model.safetensors (docs/format.md) and
+training.pt, the optimiser's state. A checkpoint appears whole or not at all.
+"""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from .. import __version__
+from ..errors import ConfigError, TwoviewError
+from ..shards import explained, write_whole
+from .alarms import Alarms
+from .augment import Augment, Swapped
+from .checkpoints import has_form, write_checkpoint
+from .data import Batch
+from .dino import DINO, DINOConfig
+from .loader import loader
+from .masked import MaskedConfig, MaskedModel
+from .order import Order, Share
+from .pools import Pool, Singles, StoredPairs
+from .schedule import by_cosine, learning_rate
+from .unpickle import read_pickled
+
+WINDOW = 20_000
+"""Samples that are shuffled among each other where shards are fetched from elsewhere."""
+FOREIGN_EVERY = 50
+"""Steps between looks at a batch with the second views of others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig:
+    """As the paper's, unless said otherwise."""
+
+    model: Any = field(default_factory=MaskedConfig)
+    """MaskedConfig, DINOConfig, or a function that makes an objective of yours."""
+    augment: Augment = field(default_factory=Swapped)
+    """What happens to a sample before the model sees it."""
+    singles: bool = False
+    """Both views of a pair are pictures of their own."""
+    labels: bool = False
+    """Patch maps and matched points too, for objectives that use them; of datasets alone."""
+    epochs: int = 200
+    """How often each pair comes."""
+    schedule_epochs: int | None = None
+    """Epochs that the learning rate is laid out for, where a run stops before. Default: --epochs."""
+    steps: int | None = None
+    """Steps of the whole run, in place of --epochs, which are then those that the learning rate goes by."""
+    warm_up_epochs: float = 20.0
+    """Over which the learning rate rises from 0."""
+    base_lr: float = 1.5e-4
+    """Learning rate for a batch of 256; it grows with the batch."""
+    last_lr: float = 0.0
+    """Where the learning rate ends, for a batch of 256."""
+    weight_decay: float = 0.05
+    """Of all weights but biases and norms."""
+    last_weight_decay: float | None = None
+    """Where it ends, by half a cosine. Default: it stays."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW."""
+    clip: float | None = None
+    """Longest gradient."""
+    batch: int = 4096
+    """Samples of a step, over all processes."""
+    micro_batch: int = 64
+    """Samples that a device takes at a time; the rest of a batch is accumulated."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of the forward pass; weights stay float32."""
+    compile: bool = False
+    """Compile the model: minutes at first, faster on a GPU."""
+    workers: int = 4
+    """Processes of each device that fetch samples."""
+    seed: int = 0
+    """Seeds every draw: weights, order, augmentation, masks."""
+    save_every: int = 500
+    """Steps between checkpoints. The last two are kept."""
+    keep_every: int = 0
+    """Epochs between checkpoints that are kept for good; 0: none but the last."""
+    panel_every: int = 10
+    """Epochs between pictures of reconstructions; 0: none."""
+    curriculum: tuple[str, ...] = ()
+    """Stages as `0.3 overlap > 0.6`: up to this share of the run, only pairs for whose line of the manifest the SQL holds."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "micro_batch", "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 1 or more")
+        for name in ("warm_up_epochs", "base_lr", "last_lr", "weight_decay", "workers", "seed", "keep_every", "panel_every"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 0 or more")
+        if self.steps is not None and self.steps < 1:
+            raise ConfigError(f"--steps is {self.steps}: give 1 or more")
+        if self.warm_up_epochs >= self.epochs:
+            raise ConfigError(f"--warm-up-epochs {self.warm_up_epochs:g} of --epochs {self.epochs}: nothing would be left")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """A pool, and how often its samples come."""
+
+    pool: Pool
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reporter:
+    """Where a run's words and pictures go."""
+
+    say: Callable[[str], None] = print
+    """Alarms, and what happens once."""
+    progress: Callable[["Progress"], None] = lambda progress: None
+    draw: Callable[[Path, nn.Module, Batch], None] = lambda path, model, batch: None
+    """Writes reconstructions of a batch into a file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """After a step."""
+
+    step: int
+    steps: int
+    epoch: float
+    loss: float
+    lr: float
+    samples_per_s: float
+    waiting: float
+    """Share of the time that went by waiting for the loader."""
+    grad_norm: float | None = None
+    """With `clip`."""
+
+
+def pretrain(
+    config: PretrainConfig, sources: Sequence[Source], out: Path, *, fabric: Fabric | None = None, reporter: Reporter | None = None
+) -> Path:
+    """Trains, or goes on with what is in `out`; the folder of the last checkpoint comes back.
+
+    Stopped by SIGTERM or SIGINT it saves after the step it is in, and raises what the signal would have; killed, it goes on from
+    the last checkpoint, with the losses of a run that was never stopped. Raises ConfigError for what cannot be trained, and
+    TwoviewError where the loss is no number.
+    """
+    fabric, reporter = fabric or make_fabric(config), reporter or Reporter()
+    order = make_order(config, sources)
+    clock, own = Clock(), order.batch // fabric.world_size
+    with closing(Run(config, order, sources, out, fabric, reporter)) as run, out_of_memory(), stopping() as stop:
+        with closing(run.feed()) as feed:  # its processes end with it
+            for step in range(run.first, order.steps):
+                lr = run.set_rates(step)
+                loss, norm, batch = run.learn(clock.timed(feed), own, step)
+                run.log(step, loss, lr, norm, clock, batch)
+                ended, stopped = step + 1 == order.steps, run.any(stop())
+                if ended or stopped or (step + 1) % config.save_every == 0 or run.is_kept(step + 1):
+                    run.save(step + 1)
+                if stopped:
+                    raise SystemExit(stopped)
+        return run.last()
+
+
+class Run:
+    """What a run holds: model, optimiser, files. Begins at step `first`."""
+
+    def __init__(
+        self, config: PretrainConfig, order: Order, sources: Sequence[Source], out: Path, fabric: Fabric, reporter: Reporter
+    ) -> None:
+        if order.batch % fabric.world_size:
+            raise ConfigError(f"--batch {order.batch} does not divide among {fabric.world_size} processes")
+        self.config, self.order, self.sources, self.out, self.fabric = config, order, tuple(sources), out, fabric
+        self.reporter, self.alarms = reporter, Alarms(steps=order.steps)
+        torch.manual_seed(config.seed)
+        self.model = make_objective(config.model).train()
+        """Bare."""
+        whole: Any = torch.compile(self.model) if config.compile else self.model
+        self._wrapped, self.optimiser = fabric.setup(whole, make_optimiser(self.model, config))
+        self.seen = [source.pool.seen() for source in sources] if fabric.global_rank == 0 else []
+        self.first = self._begin()
+        self._journal = (out / "log.jsonl").open("a") if fabric.global_rank == 0 else None
+        self._board = tensorboard(out, self.first) if self._journal else None
+
+    def feed(self) -> Generator[Batch]:
+        """Batches from the first step on, on this process's device."""
+        config, fabric = self.config, self.fabric
+        own = self.order.batch // fabric.world_size
+        places = self.order.batches(self.first, min(config.micro_batch, own), fabric.global_rank, fabric.world_size)
+        pools = [Singles(source.pool) if config.singles else source.pool for source in self.sources]
+        patch_px = self.model.encoder.config.patch_px
+        on_gpu = fabric.device.type == "cuda"
+        with closing(loader(pools, config.augment, patch_px, places, config.workers, on_gpu)) as batches:
+            for batch in batches:
+                yield batch.to(fabric.device)
+
+    def set_rates(self, step: int) -> float:
+        """Learning rate and weight decay of a step; the rate comes back."""
+        config, share = self.config, step / self.order.steps
+        scale = config.batch / 256
+        rates = (config.base_lr * scale, config.last_lr * scale)
+        epoch = step * config.epochs / self.order.steps
+        lr = learning_rate(epoch, config.schedule_epochs or config.epochs, config.warm_up_epochs, *rates)
+        decay = config.weight_decay
+        if config.last_weight_decay is not None:
+            decay = by_cosine(share, decay, config.last_weight_decay)
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+            group["weight_decay"] = decay if group["decays"] else 0.0
+        return lr
+
+    def learn(self, feed: Iterator[Batch], own: int, step: int) -> tuple[float, float | None, Batch]:
+        """One step: the mean loss over all processes, the gradient's norm with `clip`, and the last piece of the batch."""
+        places = (self.config.seed, step, self.fabric.global_rank)
+        torch.manual_seed(int(np.random.SeedSequence(places).generate_state(1)[0]))  # for objectives that draw for themselves
+        total, left = torch.zeros((), device=self.fabric.device), own
+        batch = None
+        while left or batch is None:
+            batch = next(feed)
+            left -= len(batch.seeds)
+            with self.fabric.no_backward_sync(self._wrapped, enabled=left > 0):
+                loss = self._wrapped(batch)["loss"] * (len(batch.seeds) / own)
+                self.fabric.backward(loss)
+            total += loss.detach()
+        mean = self._over_all(total, "mean")
+        if not math.isfinite(mean):
+            raise TwoviewError(
+                f"the loss is {mean}: the last checkpoint is whole ({self.last()}). Go on from it with a lower --base-lr, "
+                "--clip 1, or --precision bf16 in place of fp16; if it comes at the same step again, look at the pairs of that step"
+            )
+        norm = None
+        if self.config.clip is not None:
+            found = self.fabric.clip_gradients(self._wrapped, self.optimiser, max_norm=self.config.clip)
+            norm = None if found is None else float(found)
+        if hasattr(self.model, "before_step"):
+            self.model.before_step()
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        if hasattr(self.model, "after_step"):
+            self.model.after_step((step + 1) / self.order.steps)
+        return mean, norm, batch
+
+    def log(self, step: int, loss: float, lr: float, norm: float | None, clock: "Clock", batch: Batch) -> None:
+        """A line of the log, alarms, a panel where one is due: by the first process."""
+        seconds = clock.step()
+        if self._journal is None:
+            return
+        done = Progress(
+            step=step + 1,
+            steps=self.order.steps,
+            epoch=(step + 1) / self.order.steps_per_epoch,
+            loss=loss,
+            lr=lr,
+            grad_norm=norm,
+            samples_per_s=self.order.batch / seconds,
+            waiting=clock.share_waiting,
+        )
+        with explained(self.out):
+            self._journal.write(json.dumps(asdict(done)) + "\n")
+            self._journal.flush()
+        if self._board is not None:
+            for name in ("loss", "lr", "samples_per_s", "waiting"):
+                self._board.add_scalar(name, getattr(done, name), step + 1)
+        self.reporter.progress(done)
+        words = [*self.alarms.loss(step, loss), *self.alarms.waiting(done.waiting)]
+        if step % FOREIGN_EVERY == 0 and (losses := foreign_losses(self.model, batch)):
+            words += self.alarms.foreign(step, *losses)
+        for one in words:
+            self.reporter.say(one)
+        if self.is_panel_due(step):
+            self.reporter.draw(self.out / "panels" / f"step-{step + 1:07d}.png", self.model, batch)
+
+    def save(self, step: int) -> None:
+        """The state after so many steps, in a folder of its own. Older ones are removed, but the one before and those to keep."""
+        if self.fabric.global_rank == 0:
+            folder = self.out / "checkpoints" / f"step-{step:07d}"
+            aside = folder.with_name(f".{folder.name}.partial")
+            shutil.rmtree(aside, ignore_errors=True)
+            with explained(folder):
+                aside.mkdir(parents=True)
+                own = has_form(self.model)
+                write_checkpoint(aside / "model.safetensors", self.model if own else self.model.encoder, seen=self.seen)
+                precision = self.fabric.strategy.precision.state_dict()
+                state = {"step": step, "optimiser": self.optimiser.state_dict(), "precision": precision}
+                state |= {} if own else {"model": self.model.state_dict()}
+                with (aside / "training.pt").open("wb") as file:
+                    torch.save(state, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if folder.exists():
+                    shutil.rmtree(folder)
+                aside.rename(folder)
+            for old in self._checkpoints()[:-2]:
+                if self.is_kept(_step_of(old)):
+                    (old / "training.pt").unlink(missing_ok=True)
+                else:
+                    shutil.rmtree(old)
+        self.fabric.barrier()
+
+    def close(self) -> None:
+        for file in (self._journal, self._board):
+            if file is not None:
+                file.close()
+
+    def is_kept(self, step: int) -> bool:
+        """Whether a checkpoint after so many steps is one of the series."""
+        every = self.config.keep_every * self.order.steps_per_epoch
+        return every > 0 and step % every == 0
+
+    def is_panel_due(self, step: int) -> bool:
+        every = self.config.panel_every * self.order.steps_per_epoch
+        return every > 0 and ((step + 1) % every == 0 or step + 1 == self.order.steps)
+
+    def any(self, signalled: int) -> int:
+        """What any process was told: all stop together."""
+        return int(self._over_all(torch.tensor(float(signalled), device=self.fabric.device), "max"))
+
+    def _over_all(self, number: torch.Tensor, how: str) -> float:
+        """Of all processes."""
+        found = self.fabric.all_reduce(number, reduce_op=how)
+        assert isinstance(found, torch.Tensor)
+        return float(found)
+
+    def last(self) -> Path:
+        """The newest checkpoint."""
+        found = self._checkpoints()
+        return found[-1] if found else self.out
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self.out / "checkpoints").glob("step-*"), key=_step_of)
+
+    def _begin(self) -> int:
+        """The first step to do. Checks that what is there is of this run, and takes it up."""
+        config = described(self.config, self.order, self.sources)
+        path = self.out / "config.json"
+        if self.fabric.global_rank == 0:
+            with explained(self.out):
+                self.out.mkdir(parents=True, exist_ok=True)
+                if not path.exists():
+                    write_whole(path, json.dumps(config, indent=2).encode())
+        self.fabric.barrier()
+        check_same(path, config)
+        whole = [folder for folder in self._checkpoints() if (folder / "training.pt").exists()]
+        step = self._take_up(whole[-1]) if whole else 0
+        if self.fabric.global_rank == 0:
+            self.alarms.losses += _cut_log(self.out / "log.jsonl", step)
+        return step
+
+    def _take_up(self, folder: Path) -> int:
+        """Model, optimiser and step of a checkpoint."""
+        state = read_pickled(folder / "training.pt")
+        try:
+            if has_form(self.model):
+                self.model.load_state_dict(load_file(folder / "model.safetensors"))
+            else:
+                self.model.load_state_dict(state["model"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.fabric.strategy.precision.load_state_dict(state["precision"])
+        except (KeyError, RuntimeError, ValueError, SafetensorError, OSError) as error:
+            why = str(error).splitlines()[0][:200]
+            raise ConfigError(f"{folder}: not a checkpoint of this run ({why}): remove it to go on from the one before") from None
+        if hasattr(self.model, "progress"):
+            self.model.progress = state["step"] / self.order.steps
+        return state["step"]
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.partition("-")[2])
+
+
+# What a run is made of
+
+
+def make_fabric(config: PretrainConfig) -> Fabric:
+    """This process, or its place among those that torchrun or SLURM started."""
+    known = os.environ
+    devices: Any = known.get("LOCAL_WORLD_SIZE") or known.get("SLURM_NTASKS_PER_NODE", "1")
+    nodes = int(known["WORLD_SIZE"]) // int(devices) if "LOCAL_WORLD_SIZE" in known else int(known.get("SLURM_NNODES", "1"))
+    precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[config.precision]
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("--precision fp16 needs a GPU: take bf16 or fp32")
+    strategy = "ddp" if int(devices) * nodes > 1 else "auto"
+    fabric = Fabric(devices=int(devices), num_nodes=nodes, precision=precision, strategy=strategy)
+    fabric.launch()
+    return fabric
+
+
+def make_objective(objective: Any) -> Any:
+    """Of a configuration, or of a function of the user's."""
+    if isinstance(objective, MaskedConfig):
+        return MaskedModel(objective)
+    if isinstance(objective, DINOConfig):
+        return DINO(objective)
+    made = objective()
+    if not isinstance(made, nn.Module) or not hasattr(made, "encoder"):
+        raise ConfigError(f"{objective!r}: an objective is an nn.Module with an attribute `encoder` (docs/extend.md)")
+    return made
+
+
+def make_optimiser(model: nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
+    """AdamW; biases and norms do not decay."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in parameters if (parameter.ndim > 1) == decays], "decays": decays}
+        for decays in (True, False)
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
+
+
+def make_order(config: PretrainConfig, sources: Sequence[Source]) -> Order:
+    shares = []
+    for source in sources:
+        factor = 2 if config.singles else 1
+        stages = [_stage(words) for words in config.curriculum]
+        allowed = tuple((until, _allowed(source.pool, condition, factor)) for until, condition in stages)
+        share = Share(size=factor * len(source.pool), weight=source.weight, allowed=allowed)
+        if isinstance(source.pool, StoredPairs) and source.pool.shards:
+            share = replace(share, starts=source.pool.starts() * factor, window=WINDOW)
+        shares.append(share)
+    order = Order(shares=tuple(shares), batch=config.batch, epochs=config.epochs, seed=config.seed)
+    if config.steps is None:
+        return order
+    return replace(order, epochs=-(-config.steps // order.steps_per_epoch), most_steps=config.steps)
+
+
+def _stage(words: str) -> tuple[float, str]:
+    until, _, condition = words.strip().partition(" ")
+    try:
+        return float(until), condition
+    except ValueError:
+        raise ConfigError(f"--curriculum {words}: give a share of the run and a condition, as '0.3 overlap > 0.6'") from None
+
+
+def _allowed(pool: Pool, condition: str, factor: int) -> Any:
+    if not isinstance(pool, StoredPairs):
+        raise ConfigError("--curriculum goes by the manifest of a dataset; lists and folders have none")
+    found = pool.where(condition)
+    if not len(found):
+        raise ConfigError(f"--curriculum: no pair of {pool.seen().dataset} has {condition}")
+    return (found[:, None] * factor + np.arange(factor)).reshape(-1)
+
+
+# What it writes, and how it stops
+
+
+FREE = ("workers", "micro_batch", "save_every", "keep_every", "panel_every", "compile", "precision")
+"""What another go at a run may change."""
+
+
+def described(config: PretrainConfig, order: Order, sources: Sequence[Source]) -> dict[str, Any]:
+    """RUN/config.json."""
+    data = [asdict(source.pool.seen()) | {"weight": source.weight} for source in sources]
+    return {"twoview": __version__, "steps": order.steps, "config": _plain(config), "data": data}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it; of objects of the user's their names."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"type": type(value).__name__} | {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, str | int | float | bool | None) else getattr(value, "__qualname__", type(value).__name__)
+
+
+def check_same(path: Path, config: dict[str, Any]) -> None:
+    """Raises ConfigError where a run of other settings or other data is in the folder."""
+    try:
+        known = json.loads(path.read_bytes())
+        before, now = known["config"], config["config"]
+        data = [[one["fingerprint"] for one in found["data"]] for found in (known, config)]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(f"{path}: not the config.json of a run; give another --out") from None
+    changed = [name for name in now if name not in FREE and before.get(name) != now[name]]
+    if changed:
+        name = changed[0]
+        raise ConfigError(f"{path.parent}: a run with {name} {before.get(name)!r}, not {now[name]!r}: give another --out")
+    if data[0] != data[1]:
+        raise ConfigError(f"{path.parent}: a run on other pairs than these; give another --out")
+
+
+def tensorboard(out: Path, step: int) -> Any:
+    """A writer of events for TensorBoard, or None where that is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
+
+
+def _cut_log(path: Path, step: int) -> list[float]:
+    """Leaves out what a killed run wrote after its last checkpoint, which comes again; the losses before come back."""
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    kept, losses = [], []
+    for line in lines:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            known = json.loads(line)
+            if known["step"] <= step:
+                losses.append(float(known["loss"]))
+                kept.append(line)
+    if len(kept) < len(lines):
+        write_whole(path, "".join(kept).encode())
+    return losses
+
+
+def foreign_losses(model: nn.Module, batch: Batch) -> tuple[float, float] | None:
+    """The loss of a batch, and with the second view of another of its pairs; None for models without one."""
+    if not isinstance(model, MaskedModel) or not model.config.second_view or len(batch.seeds) < 2 or batch.b is None:
+        return None
+    with torch.no_grad():
+        return tuple(float(model(one)["loss"]) for one in (batch, replace(batch, b=batch.b.roll(1, 0))))  # pyright: ignore
+
+
+class Clock:
+    """How long steps take, and how much of that goes by waiting."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._waited = 0.0
+        self._recent: deque[tuple[float, float]] = deque(maxlen=50)
+
+    def timed(self, feed: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            began = time.monotonic()
+            batch = next(feed, None)
+            self._waited += time.monotonic() - began
+            if batch is None:
+                return
+            yield batch
+
+    def step(self) -> float:
+        """Seconds since the last step."""
+        now = time.monotonic()
+        seconds, self._began = now - self._began, now
+        self._recent.append((seconds, self._waited))
+        self._waited = 0.0
+        return max(seconds, 1e-9)
+
+    @property
+    def share_waiting(self) -> float:
+        if len(self._recent) < 10:
+            return 0.0
+        later = list(self._recent)[1:]  # the first waits for the loader's processes to start
+        return sum(waited for _, waited in later) / max(sum(seconds for seconds, _ in later), 1e-9)
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Callable[[], int]]:
+    """Tells what exit code a signal asked for, 0 as long as none came. A second Ctrl-C stops at once."""
+    asked = 0
+
+    def note(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = 128 + number
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def out_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "out of memory" not in str(error) and "allocate memory" not in str(error):
+            raise
+        raise ConfigError(
+            "out of memory: give a smaller --micro-batch; a step stays as it is, as the rest is accumulated. What is saved is kept"
+        ) from None

@@ -1,0 +1,337 @@
+"""Runs: the losses of one that was killed, stopped, or fed by other processes are those of one left alone."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from models_made import encoder_config, masked_config
+
+import twoview
+from twoview.cli import main
+from twoview.errors import BrokenDatasetError, ConfigError, TwoviewError
+from twoview.pretraining.augment import CropsAndJitter, MultiCrop, ResizedCrop, Swapped
+from twoview.pretraining.checkpoints import read_checkpoint
+from twoview.pretraining.dino import DINOConfig
+from twoview.pretraining.pools import Decoded, ListedPairs, Pictures, RemoteShards, Singles, StoredPairs
+from twoview.pretraining.recipes import PRETRAIN
+from twoview.pretraining.schedule import by_cosine, learning_rate
+from twoview.pretraining.train import PretrainConfig, Reporter, Source, make_order, pretrain
+
+CONFIG = PretrainConfig(
+    model=masked_config(),
+    augment=CropsAndJitter(size=32, swap=True),
+    epochs=4,
+    warm_up_epochs=1.0,
+    base_lr=5e-2,
+    batch=4,
+    micro_batch=2,
+    workers=0,
+    save_every=3,
+    panel_every=0,
+)
+
+
+def losses(out: Path) -> list[float]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
+    return [line["loss"] for line in lines]
+
+
+def source(dataset: Path, **fields) -> Source:
+    return Source(pool=StoredPairs(twoview.open(dataset)), **fields)
+
+
+@pytest.fixture(scope="module")
+def alone(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody stopped."""
+    out = tmp_path_factory.mktemp("alone") / "run"
+    pretrain(CONFIG, [source(dataset)], out, reporter=Reporter(say=lambda words: None))
+    assert len(losses(out)) > 20
+    return out
+
+
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_train
+import twoview.pretraining.train as train
+out, at, workers, how = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), getattr(signal, sys.argv[5])
+def progress(now):
+    if now.step == at:
+        os.kill(os.getpid(), how)
+config = train.replace(test_train.CONFIG, workers=workers)
+reporter = train.Reporter(progress=progress, say=lambda words: None)
+train.pretrain(config, [test_train.source(Path(sys.argv[1]))], out, reporter=reporter)
+"""
+
+
+def stopped(dataset: Path, out: Path, at: int, workers: int = 0, how: str = "SIGKILL") -> int:
+    """The exit code of a run in a process of its own, sent a signal in a step. at: 0 for never."""
+    script = SCRIPT.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", script, str(dataset), str(out), str(at), str(workers), how]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode in (0, -9, 143, 130), done.stderr
+    return done.returncode
+
+
+@pytest.mark.slow
+def test_killed_at_any_step_it_goes_on_to_the_bit(dataset: Path, alone: Path, tmp_path: Path) -> None:
+    """At ten random steps, each time with another number of the loader's processes."""
+    whole = losses(alone)
+    steps = np.random.default_rng(0).choice(len(whole) - 1, 10, replace=False) + 1
+    out = tmp_path / "run"
+    for i, step in enumerate(sorted(int(step) for step in steps)):
+        assert stopped(dataset, out, step, workers=i % 3) == -9
+    assert stopped(dataset, out, 0, workers=1) == 0
+    assert losses(out) == whole
+    one, other = (read_checkpoint(sorted((run / "checkpoints").iterdir())[-1] / "model.safetensors").model for run in (out, alone))
+    assert all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
+
+
+@pytest.mark.parametrize(("how", "code", "workers"), [("SIGTERM", 143, 1), ("SIGINT", 130, 0)])
+def test_stopped_it_saves(dataset: Path, alone: Path, tmp_path: Path, how: str, code: int, workers: int) -> None:
+    out = tmp_path / "run"
+    assert stopped(dataset, out, 5, workers, how) == code
+    assert [folder.name for folder in sorted((out / "checkpoints").iterdir())] == ["step-0000003", "step-0000005"]
+    assert len(losses(out)) == 5
+    pretrain(CONFIG, [source(dataset)], out, reporter=Reporter(say=lambda words: None))
+    assert losses(out) == losses(alone)
+
+
+def test_pieces_of_a_batch_add_up(dataset: Path, alone: Path, tmp_path: Path) -> None:
+    pretrain(replace(CONFIG, micro_batch=4), [source(dataset)], tmp_path / "run", reporter=Reporter(say=lambda words: None))
+    assert losses(tmp_path / "run") == pytest.approx(losses(alone), rel=1e-4)
+
+
+TWO = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import test_train
+from twoview.pretraining.train import pretrain, replace, Reporter
+config = replace(test_train.CONFIG, epochs=8)
+if __name__ == "__main__":
+    pretrain(config, [test_train.source(Path(sys.argv[1]))], Path(sys.argv[2]), reporter=Reporter(say=lambda words: None))
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_are_as_one(dataset: Path, tmp_path: Path) -> None:
+    """Over gloo, started by torchrun: half of each batch each, and the losses of one, over 50 steps."""
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(tests=str(Path(__file__).parent)))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", str(script)]
+    done = subprocess.run([*command, str(dataset), str(tmp_path / "two")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    pretrain(replace(CONFIG, epochs=8), [source(dataset)], tmp_path / "one", reporter=Reporter(say=lambda words: None))
+    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(one) == len(two) >= 50
+    assert two[:50] == pytest.approx(one[:50], rel=1e-6)
+
+
+# Data
+
+
+QUIET = Reporter(say=lambda words: None)
+SHORT = replace(CONFIG, epochs=2, augment=Swapped(size=32))
+
+
+@pytest.mark.parametrize("singles", [True, False], ids=["mae", "mae of views"])
+def test_mae_and_dino_run(dataset: Path, tmp_path: Path, singles: bool) -> None:
+    mae = masked_config(second_view=False)
+    config = replace(SHORT, model=mae, augment=ResizedCrop(size=32), singles=singles)
+    pretrain(config, [source(dataset)], tmp_path / "m", reporter=QUIET)
+    dino = DINOConfig(encoder=encoder_config(positions="learned"), hidden=16, bottleneck=8, outputs=24)
+    crops = MultiCrop(size=32, local_size=16, num_small=2)
+    config = replace(SHORT, model=dino, augment=crops, singles=singles, clip=1.0, last_weight_decay=0.4)
+    last = pretrain(config, [source(dataset)], tmp_path / "d", reporter=QUIET)
+    found = read_checkpoint(last)
+    assert found.model.config == dino
+    assert found.seen[0].num_pairs == len(twoview.open(dataset))
+    assert len(losses(tmp_path / "d")) == 2 * (len(twoview.open(dataset)) * (2 if singles else 1) // 4)
+    before = losses(tmp_path / "d")
+    shutil.rmtree(last)
+    pretrain(config, [source(dataset)], tmp_path / "d", reporter=QUIET)  # from the checkpoint before
+    assert losses(tmp_path / "d") == before
+
+
+def test_the_published_layouts_and_folders(dataset: Path, photos: Path, tmp_path: Path) -> None:
+    """MIMIC's CSV, CroCo's list and a folder give the pictures that are in them."""
+    pairs = twoview.open(dataset)
+    assert main(["export", str(dataset), str(tmp_path / "set"), "--to", "mimic"]) == 0
+    mimic = ListedPairs(tmp_path / "set", "mimic")
+    lines = [line.split(",")[:2] for line in (tmp_path / "set" / "pairs.csv").read_text().splitlines()[1:]]
+    (tmp_path / "set" / "pairs.txt").write_text("".join(f"{a} {b}\n" for a, b in lines))
+    for pool in (mimic, ListedPairs(tmp_path / "set", "croco")):
+        assert len(pool) == len(pairs)
+        assert {pool[i].a.tobytes() for i in range(len(pool))} == {pair.a.tobytes() for pair in pairs}
+    folder = Pictures(photos)
+    assert len(folder) == 20
+    assert folder[0].a.ndim == 3
+    assert folder[0].b is None
+    assert len(Singles(StoredPairs(pairs))) == 2 * len(pairs)
+    with pytest.raises(ConfigError, match="needs a second view"):
+        pretrain(replace(SHORT, augment=ResizedCrop(size=32)), [Source(pool=folder)], tmp_path / "run", reporter=QUIET)
+
+
+def test_decoding_is_exact_and_labels_come_along(dataset: Path) -> None:
+    pairs = twoview.open(dataset)
+    pool = StoredPairs(pairs, labels=True)
+    for i in (0, len(pairs) - 1):
+        sample, pair = pool[i], pairs[i]
+        assert np.array_equal(sample.a, pair.a)
+        assert np.array_equal(sample.b, pair.b)
+        assert np.array_equal(sample.patches, pair.patches)
+        assert np.array_equal(sample.points, pair.points)
+        assert list(sample.grid) == pair.row.patch_grid
+
+
+def test_decoded_pictures_are_the_same(dataset: Path, alone: Path, tmp_path: Path) -> None:
+    near = StoredPairs(twoview.open(dataset))
+    pool = Decoded(near, tmp_path)
+    assert all(np.array_equal(pool[i].a, near[i].a) and np.array_equal(pool[i].b, near[i].b) for i in range(len(near)))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".u8"]
+    before = pool.path.stat()
+    pretrain(replace(CONFIG, workers=1), [Source(pool=Decoded(near, tmp_path))], tmp_path / "run", reporter=QUIET)
+    assert pool.path.stat().st_mtime_ns == before.st_mtime_ns
+    assert losses(tmp_path / "run") == losses(alone)
+
+
+def test_a_curriculum_by_the_manifest(dataset: Path) -> None:
+    pool = StoredPairs(twoview.open(dataset))
+    overlaps = np.array(twoview.open(dataset).manifest(["overlap"])["overlap"])
+    middle = float(np.median(overlaps))
+    order = make_order(replace(SHORT, curriculum=(f"0.5 overlap > {middle}",)), [Source(pool=pool)])
+    batches = list(order.batches(0, 4))
+    first, second = ({place.sample for batch in half for place in batch} for half in (batches[:7], batches[7:]))
+    assert (overlaps[sorted(first)] > middle).all()
+    assert (overlaps[sorted(second)] <= middle).any()
+    for words, complaint in (
+        ("0.5 overlap >", "--curriculum"),
+        ("half overlap > 0", "give a share"),
+        ("1 overlap > 2", "no pair of"),
+    ):
+        with pytest.raises(ConfigError, match=complaint):
+            make_order(replace(SHORT, curriculum=(words,)), [Source(pool=pool)])
+
+
+def test_shards_from_a_store(dataset: Path, tmp_path: Path) -> None:
+    """Fetched when they are needed, and no more kept than asked for; the pairs are those of the folder."""
+    shards = RemoteShards(dataset.as_uri(), tmp_path / "cache", keep=1)
+    pool = StoredPairs(twoview.open(shards.fetch_manifest()), shards=shards)
+    near = StoredPairs(twoview.open(dataset))
+    assert len(pool) == len(near)
+    assert all(np.array_equal(pool[i].b, near[i].b) for i in range(len(near)))
+    assert len(list((tmp_path / "cache" / "shards").glob("*.tar"))) == 1
+    assert len(pool.starts()) > 1
+    run = pretrain(SHORT, [Source(pool=pool)], tmp_path / "run", reporter=QUIET)
+    assert run.exists()
+
+
+# Bad input
+
+
+def test_what_cannot_be_trained_is_one_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(dataset, broken)
+    tars = sorted((broken / "shards").glob("*.tar"))
+    tars[0].write_bytes(tars[0].read_bytes()[:3000])
+    with pytest.raises(BrokenDatasetError, match="ends before offset"):
+        pretrain(SHORT, [source(broken)], tmp_path / "a", reporter=QUIET)
+    with pytest.raises(BrokenDatasetError, match="ends before offset"):  # also where another process found it
+        pretrain(replace(SHORT, workers=1), [source(broken)], tmp_path / "b", reporter=QUIET)
+    gone = tmp_path / "gone"
+    shutil.copytree(dataset, gone)
+    shutil.rmtree(gone / "shards")
+    with pytest.raises(BrokenDatasetError, match="No such file"):
+        pretrain(SHORT, [source(gone)], tmp_path / "c", reporter=QUIET)
+    with pytest.raises(ConfigError, match="fewer than a batch of 4,096"):
+        pretrain(replace(SHORT, batch=4096), [source(dataset)], tmp_path / "d", reporter=QUIET)
+    tiny = ["--recipe", "tiny_croco", "--batch", "4", "--epochs", "2", "--warm-up-epochs", "1"]
+    for words, complaint in (
+        ([str(tmp_path / "nowhere")], "no dataset, list of pairs or folder of pictures there"),
+        ([f"{dataset}:much"], "as pairs:0.5"),
+        ([f"{dataset}@none"], "no such selection"),
+        ([str(dataset), "--epochs", "0"], "--epochs is 0"),
+        ([str(dataset), "--augment.size", "30"], "do not divide into patches of 8 px"),
+        ([str(dataset), "--mask-ratio", "2"], "mask_ratio 2.0"),
+        ([], "give a dataset"),
+    ):
+        assert main(["pretrain", *tiny, *words, "--out", str(tmp_path / "e")]) == 2
+        said = capsys.readouterr().err
+        assert complaint in said
+        assert said.count("\n") == 1
+    assert main(["pretrain", str(dataset), "--recipe", "none", "--out", str(tmp_path / "e")]) == 2
+    assert main(["pretrain", "--resume", str(tmp_path / "nothing")]) == 2
+
+
+def test_another_run_in_the_same_folder(dataset: Path, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(alone, out)
+    with pytest.raises(ConfigError, match=r"a run with seed 0, not 1: give another --out"):
+        pretrain(replace(CONFIG, seed=1), [source(dataset)], out, reporter=QUIET)
+    with pytest.raises(ConfigError, match="a run on other pairs"):
+        pretrain(CONFIG, [Source(pool=StoredPairs(twoview.open(dataset)[:-1]))], out, reporter=QUIET)
+    last = sorted((out / "checkpoints").iterdir())[-1]
+    shutil.copy(sorted((out / "checkpoints").iterdir())[0] / "model.safetensors", last / "model.safetensors")
+    (last / "model.safetensors").write_bytes((last / "model.safetensors").read_bytes()[:-100])
+    with pytest.raises(ConfigError, match=r"not a checkpoint of this run .*: remove it to go on from the one before"):
+        pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
+
+
+def test_a_loss_that_is_no_number_stops_the_run(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(TwoviewError, match=r"the loss is (nan|inf): the last checkpoint is whole"):
+        pretrain(replace(CONFIG, base_lr=1e30, save_every=1), [source(dataset)], tmp_path / "run", reporter=QUIET)
+    assert (tmp_path / "run" / "checkpoints" / "step-0000001" / "model.safetensors").exists()
+
+
+def test_a_series_is_kept(dataset: Path, tmp_path: Path) -> None:
+    config = replace(CONFIG, keep_every=1)
+    pretrain(config, [source(dataset)], tmp_path / "run", reporter=QUIET)
+    names = [int(folder.name[5:]) for folder in sorted((tmp_path / "run" / "checkpoints").iterdir())]
+    assert [step for step in names if step % 7 == 0] == [7, 14, 21, 28]
+    assert len(names) <= 6
+
+
+# Rates
+
+
+def test_learning_rates_are_the_published_ones() -> None:
+    """MIMIC's: 20 epochs of warm-up to 2.4e-3, and half a cosine to 0 at 200."""
+    peak = 1.5e-4 * 4096 / 256
+    assert learning_rate(0, 200, 20, peak) == 0
+    assert learning_rate(10, 200, 20, peak) == pytest.approx(1.2e-3)
+    assert learning_rate(20, 200, 20, peak) == pytest.approx(2.4e-3)
+    assert learning_rate(110, 200, 20, peak) == pytest.approx(1.2e-3)
+    assert learning_rate(200, 200, 20, peak) == pytest.approx(0)
+    assert learning_rate(400, 800, 40, 1.5e-4) == pytest.approx(1.5e-4 * 0.5 * (1 + np.cos(np.pi * 360 / 760)))
+    assert by_cosine(0.5, 0.04, 0.4) == pytest.approx(0.22)
+
+
+def test_rates_of_a_run(dataset: Path, alone: Path) -> None:
+    lines = [json.loads(line) for line in (alone / "log.jsonl").read_text().splitlines()]
+    steps = len(lines) // 4
+    expected = [learning_rate(step / steps, 4, 1.0, 5e-2 * 4 / 256) for step in range(len(lines))]
+    assert [line["lr"] for line in lines] == pytest.approx(expected)
+
+
+def test_recipes_are_the_published_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    config = PRETRAIN["croco_mimic"]()
+    assert (config.batch, config.epochs, config.warm_up_epochs, config.base_lr, config.weight_decay) == (
+        4096,
+        200,
+        20,
+        1.5e-4,
+        0.05,
+    )
+    assert PRETRAIN["croco_mimic_1m_matched"]().steps == 154_400
+    assert main(["recipes"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in PRETRAIN)
