@@ -5,9 +5,10 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from twoview.pretraining.augment import (
-    AUGMENTS,
     CropsAndJitter,
     Cut,
+    MultiCrop,
+    ResizedCrop,
     Swapped,
     as_picture,
     blurred,
@@ -151,6 +152,9 @@ def test_shared_pixels_stay_shared_under_crops() -> None:
         assert len(pixels) > 50
         assert np.abs(one.astype(int) - other).mean() < 4
         assert done.patches.shape == (2, 49)
+
+
+AUGMENTS = {"mimic": Swapped, "croco": CropsAndJitter, "mae": ResizedCrop, "dino": MultiCrop}
 
 
 @pytest.mark.parametrize("name", AUGMENTS)

@@ -1,10 +1,13 @@
 """Runs: the losses of one that was killed, stopped, or fed by other processes are those of one left alone."""
 
+import errno
 import json
+import multiprocessing
+import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +17,14 @@ from models_made import encoder_config, masked_config
 
 import twoview
 from twoview.cli import main
-from twoview.errors import BrokenDatasetError, ConfigError, TwoviewError
-from twoview.pretraining.augment import CropsAndJitter, MultiCrop, ResizedCrop, Swapped
+from twoview.cli.pretrain import draw
+from twoview.curation.locks import Lock
+from twoview.errors import BrokenDatasetError, ConfigError, TryLaterError, TwoviewError
+from twoview.pretraining import train
+from twoview.pretraining.augment import CropsAndJitter, MultiCrop, ResizedCrop, Swapped, Views
 from twoview.pretraining.checkpoints import read_checkpoint
 from twoview.pretraining.dino import DINOConfig
-from twoview.pretraining.pools import Decoded, ListedPairs, Pictures, RemoteShards, Singles, StoredPairs
+from twoview.pretraining.pools import Decoded, ListedPairs, Pictures, RemoteShards, Sample, Singles, StoredPairs
 from twoview.pretraining.recipes import PRETRAIN
 from twoview.pretraining.schedule import by_cosine, learning_rate
 from twoview.pretraining.train import PretrainConfig, Reporter, Source, make_order, pretrain
@@ -235,7 +241,67 @@ def test_shards_from_a_store(dataset: Path, tmp_path: Path) -> None:
     assert run.exists()
 
 
+class Stop(Exception):
+    pass
+
+
+def test_panels_change_nothing(dataset: Path, tmp_path: Path) -> None:
+    """With drop_path, which they must not switch off: of a run with panels, of one without, and of one that was broken off."""
+    config = replace(SHORT, model=masked_config(encoder=encoder_config(drop_path=0.5)), save_every=7)
+    drawing = Reporter(say=pytest.fail, draw=draw)
+    pretrain(config, [source(dataset)], tmp_path / "plain", reporter=QUIET)
+    pretrain(replace(config, panel_every=1), [source(dataset)], tmp_path / "drawn", reporter=drawing)
+    assert losses(tmp_path / "drawn") == losses(tmp_path / "plain")
+    assert len(list((tmp_path / "drawn" / "panels").glob("*.png"))) == 2
+
+    def stop(now: train.Progress) -> None:
+        if now.step == 9:
+            raise Stop
+
+    with pytest.raises(Stop):
+        pretrain(replace(config, panel_every=1), [source(dataset)], tmp_path / "broken", reporter=replace(drawing, progress=stop))
+    pretrain(config, [source(dataset)], tmp_path / "broken", reporter=QUIET)
+    assert losses(tmp_path / "broken") == losses(tmp_path / "plain")
+
+
+def test_pieces_of_a_batch_add_up_for_dino(dataset: Path, tmp_path: Path) -> None:
+    """The centre moves once a step, however it is accumulated."""
+    dino = DINOConfig(encoder=encoder_config(positions="learned"), hidden=16, bottleneck=8, outputs=24)
+    config = replace(SHORT, model=dino, augment=MultiCrop(size=32, local_size=16, num_small=1))
+    for micro in (1, 4):
+        pretrain(replace(config, micro_batch=micro), [source(dataset)], tmp_path / str(micro), reporter=QUIET)
+    assert losses(tmp_path / "1") == pytest.approx(losses(tmp_path / "4"), rel=1e-3)
+
+
+def test_bfloat16(dataset: Path, alone: Path, tmp_path: Path) -> None:
+    """Near the losses of float32; a run may go on in another precision."""
+    config = replace(CONFIG, epochs=1, warm_up_epochs=0.5)
+    pretrain(config, [source(dataset)], tmp_path / "fp32", reporter=QUIET)
+    pretrain(replace(config, precision="bf16"), [source(dataset)], tmp_path / "bf16", reporter=QUIET)
+    assert losses(tmp_path / "bf16") == pytest.approx(losses(tmp_path / "fp32"), rel=0.02)
+    assert losses(tmp_path / "bf16") != losses(tmp_path / "fp32")
+    last = sorted((tmp_path / "bf16" / "checkpoints").iterdir())[-1]
+    shutil.rmtree(last)
+    pretrain(config, [source(dataset)], tmp_path / "bf16", reporter=QUIET)
+    with pytest.raises(ConfigError, match="needs a GPU"):
+        pretrain(replace(config, precision="fp16"), [source(dataset)], tmp_path / "fp16", reporter=QUIET)
+
+
 # Bad input
+
+
+@dataclass(frozen=True)
+class Faulty(Swapped):
+    def __call__(self, sample: Sample, random: np.random.Generator, patch_px: int) -> Views:
+        raise ValueError("of the user's own")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_fault_of_the_users_ends_the_run_and_its_processes(dataset: Path, tmp_path: Path, workers: int) -> None:
+    config = replace(SHORT, augment=Faulty(size=32), workers=workers)
+    with pytest.raises(RuntimeError, match="of the user's own"):
+        pretrain(config, [source(dataset)], tmp_path / "run", reporter=QUIET)
+    assert not multiprocessing.active_children()
 
 
 def test_what_cannot_be_trained_is_one_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -277,8 +343,14 @@ def test_another_run_in_the_same_folder(dataset: Path, alone: Path, tmp_path: Pa
     shutil.copytree(alone, out)
     with pytest.raises(ConfigError, match=r"a run with seed 0, not 1: give another --out"):
         pretrain(replace(CONFIG, seed=1), [source(dataset)], out, reporter=QUIET)
-    with pytest.raises(ConfigError, match="a run on other pairs"):
+    with pytest.raises(ConfigError, match="a run on other pairs than these, or with other weights"):
         pretrain(CONFIG, [Source(pool=StoredPairs(twoview.open(dataset)[:-1]))], out, reporter=QUIET)
+    with pytest.raises(ConfigError, match="or with other weights"):
+        pretrain(CONFIG, [source(dataset, weight=1.01)], out, reporter=QUIET)
+    with pytest.raises(ConfigError, match="a run with augment"):
+        pretrain(replace(CONFIG, augment=CropsAndJitter(size=32)), [source(dataset)], out, reporter=QUIET)
+    with Lock.acquire(out / ".lock"), pytest.raises(ConfigError, match=r"process \d+ on .* is at this run"):  # pyright: ignore
+        pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
     last = sorted((out / "checkpoints").iterdir())[-1]
     shutil.copy(sorted((out / "checkpoints").iterdir())[0] / "model.safetensors", last / "model.safetensors")
     (last / "model.safetensors").write_bytes((last / "model.safetensors").read_bytes()[:-100])
@@ -287,9 +359,37 @@ def test_another_run_in_the_same_folder(dataset: Path, alone: Path, tmp_path: Pa
 
 
 def test_a_loss_that_is_no_number_stops_the_run(dataset: Path, tmp_path: Path) -> None:
-    with pytest.raises(TwoviewError, match=r"the loss is (nan|inf): the last checkpoint is whole"):
+    with pytest.raises(TwoviewError, match=r"the (loss|weights) .* (nan|inf|no numbers).*: the last checkpoint is"):
         pretrain(replace(CONFIG, base_lr=1e30, save_every=1), [source(dataset)], tmp_path / "run", reporter=QUIET)
     assert (tmp_path / "run" / "checkpoints" / "step-0000001" / "model.safetensors").exists()
+
+
+def test_a_full_disk(dataset: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line; the checkpoint before is whole, nothing half written lies about, and the run goes on from there."""
+    out, write = tmp_path / "run", train.write_checkpoint
+
+    def full(path: Path, *words: object, **more: object) -> None:
+        if "0000006" in str(path):
+            path.write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, *words, **more)
+
+    monkeypatch.setattr(train, "write_checkpoint", full)
+    with pytest.raises(TryLaterError, match="the disk is full"):
+        pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-0000003"]
+    monkeypatch.undo()
+    pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
+    assert losses(out) == losses(alone)
+
+
+def test_out_of_memory(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*words: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(train.Run, "learn", none_left)
+    with pytest.raises(ConfigError, match="out of memory: give a smaller --micro-batch"):
+        pretrain(CONFIG, [source(dataset)], tmp_path / "run", reporter=QUIET)
 
 
 def test_a_series_is_kept(dataset: Path, tmp_path: Path) -> None:

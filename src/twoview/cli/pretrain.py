@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -54,7 +55,7 @@ def pretrain(args: Sequence[str]) -> int:
         mask_ratio: float | None = None
         """Another share of hidden patches."""
         cache: Path | None = None
-        """Where shards of s3://... lie for a while. Default: RUN/cache."""
+        """A folder of this machine where shards of s3://... lie for a while. Default: in the one for temporary files."""
         decoded: Path | None = None
         """A folder for the pictures as bytes (0.3 MB for a pair of 224 px), made first: for loaders that the model waits for."""
         config: Annotated[PretrainConfig, tyro.conf.arg(name="")] = base
@@ -63,7 +64,9 @@ def pretrain(args: Sequence[str]) -> int:
     if not given.data:
         raise ConfigError("pretrain: give a dataset, DIR or DIR@NAME")
     config = replace(given.config, model=_objective(base.model, given.vit, given.mask_ratio))
-    return run(given.data, config, given.out, args, given.cache or given.out / "cache", given.decoded)
+    return run(
+        given.data, config, given.out, args, given.cache or Path(tempfile.gettempdir()) / f"twoview-{os.getuid()}", given.decoded
+    )
 
 
 def _objective(objective: Any, vit: str | None, mask_ratio: float | None) -> Any:
@@ -112,7 +115,12 @@ def _command_of(args: Sequence[str]) -> list[str]:
     at = next(i for i, word in enumerate(args) if word.partition("=")[0] == "--resume")
     rest = [*args[:at], *args[at + (1 if "=" in args[at] else 2) :]]
     here = out.resolve()
-    os.chdir(folder)
+    try:
+        os.chdir(folder)
+    except OSError:
+        raise ConfigError(
+            f"--resume {out}: it was begun in {folder}, which is gone: give the whole command again, with --out"
+        ) from None
     return [*before, "--out", str(here), *rest]
 
 
@@ -121,6 +129,8 @@ def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence
     from ..pretraining.pools import Decoded
     from ..pretraining.train import Reporter, make_fabric, pretrain
 
+    if decoded is not None and (config.labels or config.curriculum):
+        raise ConfigError("--decoded has pictures alone: no labels, and no --curriculum, with it")
     fabric = make_fabric(config)
     with fabric.rank_zero_first(local=True):
         sources = [open_source(spec, cache, config.labels) for spec in data]
@@ -129,11 +139,11 @@ def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence
                 sources = [replace(source, pool=Decoded(source.pool, decoded, tell)) for source in sources]
     if fabric.global_rank == 0:
         out.mkdir(parents=True, exist_ok=True)
-        if not (out / "command.json").exists():
+        if not any((out / "checkpoints").glob("step-*")):
             write_whole(out / "command.json", json.dumps({"args": list(args), "cwd": str(Path.cwd())}).encode())
     line = _Line()
     reporter = (
-        Reporter(say=line.say, progress=line.show, draw=_draw) if fabric.global_rank == 0 else Reporter(say=lambda words: None)
+        Reporter(say=line.say, progress=line.show, draw=draw) if fabric.global_rank == 0 else Reporter(say=lambda words: None)
     )
     try:
         last = pretrain(config, sources, out, fabric=fabric, reporter=reporter)
@@ -150,9 +160,10 @@ def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
     from ..pretraining.pools import ListedPairs, Pictures, RemoteShards, StoredPairs
     from ..pretraining.train import Source
 
-    name, weight = spec, 1.0
-    before, colon, after = spec.rpartition(":")
-    if colon and not Path(spec).exists() and not after.startswith("//"):
+    base, mark, options = spec.partition("?") if "://" in spec else (spec, "", "")  # s3://bucket/DIR@NAME:WEIGHT?options
+    name, weight = base, 1.0
+    before, colon, after = base.rpartition(":")
+    if colon and not Path(base).exists() and not after.startswith("//"):
         try:
             name, weight = before, float(after)
         except ValueError:
@@ -161,8 +172,9 @@ def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
         raise ConfigError(f"{spec}: a weight is larger than 0")
     path = Path(name)
     if "://" in name:
-        uri, at, selection = name.rpartition("@")
-        uri, selection = (uri, f"@{selection}") if at else (name, "")
+        place, at, selection = name.rpartition("/")[2].partition("@")
+        uri = f"{name.rpartition('/')[0]}/{place}{mark}{options}"
+        selection = at + selection
         shards = RemoteShards(uri, cache / hashlib.sha256(uri.encode()).hexdigest()[:12], KEPT_SHARDS)
         pool: Any = StoredPairs(open_dataset(f"{shards.fetch_manifest()}{selection}"), labels, shards)
     elif path.is_file():
@@ -171,7 +183,7 @@ def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
         pool = StoredPairs(open_dataset(name), labels)
     elif (path / "pairs.txt").is_file() or (path / "habitat_release" / "pairs.txt").is_file():
         pool = ListedPairs(path, "croco")
-    elif any(path.glob("*.csv")):
+    elif any("path1" in _first_line(file) for file in path.glob("*.csv")):
         pool = ListedPairs(path, "mimic")
     elif path.is_dir():
         pool = Pictures(path)
@@ -180,7 +192,7 @@ def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
     return Source(pool=pool, weight=weight)
 
 
-def _draw(path: Path, model: Any, batch: Any) -> None:
+def draw(path: Path, model: Any, batch: Any) -> None:
     """Reconstructions of the first pairs of a batch."""
     from ..pretraining.masked import MaskedModel
     from ..pretraining.reconstruct import reconstruct
@@ -198,6 +210,11 @@ def _draw(path: Path, model: Any, batch: Any) -> None:
         rows.append(row if b is None else [*row, ("b", b)])
     path.parent.mkdir(parents=True, exist_ok=True)
     write_picture(path, panel(rows), "--out")
+
+
+def _first_line(path: Path) -> str:
+    with path.open(errors="replace") as file:
+        return file.readline(1000)
 
 
 class _Line:

@@ -314,6 +314,3 @@ def _coloured(picture: Picture, random: np.random.Generator, blur: float, solari
     if random.random() < solarise:
         values = torch.where(values >= 128, 255 - values, values)
     return as_picture(values)
-
-
-AUGMENTS: dict[str, type] = {"mimic": Swapped, "croco": CropsAndJitter, "mae": ResizedCrop, "dino": MultiCrop}

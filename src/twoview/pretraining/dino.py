@@ -114,6 +114,8 @@ class DINO(nn.Module):
     """
 
     centre: Tensor
+    _taught: Tensor
+    _num_taught: Tensor
 
     def __init__(self, config: DINOConfig) -> None:
         super().__init__()
@@ -124,6 +126,8 @@ class DINO(nn.Module):
         self.teacher.load_state_dict(self.student.state_dict())
         self.teacher.requires_grad_(False)
         self.register_buffer("centre", torch.zeros(1, config.outputs))
+        self.register_buffer("_taught", torch.zeros(1, config.outputs), persistent=False)
+        self.register_buffer("_num_taught", torch.zeros(()), persistent=False)
 
     @property
     def encoder(self) -> ViT:
@@ -133,7 +137,7 @@ class DINO(nn.Module):
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """`loss`: cross-entropy of the student's view of each crop and the teacher's of a and b, of different crops.
 
-        a and b are the global crops: of one picture, or two views of one place. In training the centre moves on.
+        a and b are the global crops: of one picture, or two views of one place. Where the centre moves is known after the step.
         """
         if batch.b is None:
             raise ConfigError("DINO needs two global crops, a and b")
@@ -142,7 +146,9 @@ class DINO(nn.Module):
         said = self.student((batch.a, batch.b, *batch.crops), batch.seeds)
         loss = dino_loss(said, taught, self.centre, self.config.student_temperature, self.teacher_temperature)
         if self.training:
-            self._move_centre(torch.cat(taught))
+            outputs = torch.cat(taught)
+            self._taught += outputs.detach().float().sum(dim=0, keepdim=True)
+            self._num_taught += len(outputs)
         return {"loss": loss}
 
     @property
@@ -159,20 +165,24 @@ class DINO(nn.Module):
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Moves the teacher towards the student. progress: share of training that is done."""
+        """Moves the teacher towards the student, and the centre towards what the teacher said in the step.
+
+        progress: share of training that is done.
+        """
         keep = 1 - (1 - self.config.momentum) * (math.cos(math.pi * self.progress) + 1) / 2
         for its, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             its.lerp_(new, 1 - keep)
         self.progress = progress
+        self._move_centre()
 
-    @torch.no_grad()
-    def _move_centre(self, taught: Float[Tensor, "n k"]) -> None:
-        """Over the batches of all processes."""
-        mean = taught.float().mean(dim=0, keepdim=True)
+    def _move_centre(self) -> None:
+        """By all pieces of the step's batch, of all processes."""
         if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(mean)
-            mean /= dist.get_world_size()
-        self.centre.lerp_(mean, 1 - self.config.centre_momentum)
+            dist.all_reduce(self._taught)
+            dist.all_reduce(self._num_taught)
+        self.centre.lerp_(self._taught / self._num_taught.clamp(min=1), 1 - self.config.centre_momentum)
+        self._taught.zero_()
+        self._num_taught.zero_()
 
 
 def dino_loss(

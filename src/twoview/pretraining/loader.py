@@ -1,6 +1,7 @@
 """Batches in the order of a run, whatever the number of processes that fetch them."""
 
 import signal
+import traceback
 from collections.abc import Generator, Iterable, Sequence
 
 import numpy as np
@@ -20,15 +21,13 @@ class Samples(torch.utils.data.Dataset):
     def __init__(self, pools: Sequence[Pool], augment: Augment, patch_px: int) -> None:
         self.pools, self.augment, self.patch_px = pools, augment, patch_px
 
-    def __getitems__(self, places: Sequence[Place]) -> Batch | TwoviewError:
+    def __getitems__(self, places: Sequence[Place]) -> Batch | Exception:
         try:
-            views = [
-                self.augment(self.pools[p.pool][p.sample], np.random.default_rng(p.seed & (1 << 63) - 1), self.patch_px)
-                for p in places
-            ]
-            return together(views, [place.seed for place in places])
+            return together([self._views(place) for place in places], [place.seed for place in places])
         except TwoviewError as error:
             return error
+        except Exception:  # of an augment or a pool of the user's
+            return RuntimeError(f"while fetching samples:\n{traceback.format_exc()}")
 
     def _views(self, place: Place) -> Views:
         random = np.random.default_rng(place.seed & (1 << 63) - 1)
@@ -80,14 +79,15 @@ def loader(
     iterator = iter(fetched)
     try:
         for batch in iterator:
-            if isinstance(batch, TwoviewError):
+            if isinstance(batch, Exception):
                 raise batch
             yield batch
     finally:
-        del iterator  # which ends its processes: they are deaf to signals
+        if workers:
+            iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue] - they are deaf to signals, and a traceback may hold it
 
 
-def _as_it_is(batch: Batch | TwoviewError) -> Batch | TwoviewError:
+def _as_it_is(batch: Batch | Exception) -> Batch | Exception:
     return batch
 
 

@@ -3,9 +3,12 @@
 import hashlib
 import io
 import json
+import math
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -18,6 +21,7 @@ import pyarrow.fs as pafs
 import simplejpeg
 from jaxtyping import Float32, Int16, Int64, UInt8
 
+from ..curation.locks import Lock
 from ..dataset import Dataset, keys_where
 from ..errors import BrokenDatasetError, ConfigError
 from ..licences import UNKNOWN
@@ -28,6 +32,8 @@ from .checkpoints import Seen, seen
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
+SOME_FILES = 200
+"""Of a list, whose sizes go into its fingerprint."""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -70,8 +76,12 @@ class StoredPairs:
 
     def __getitem__(self, index: int) -> Sample:
         shard, offset, size = self.dataset.place(index)
-        path = str(self.shards.fetch(shard) if self.shards else self.dataset.path / shard)
-        files = files_in(_read_at(path, offset, size), path)
+        path = str(self.dataset.path / shard)
+        if self.shards is not None:
+            files = files_in(self.shards.read(shard, offset, size), path)
+        else:
+            file = _opened(path)
+            files = files_in(_read_at(file.number, path, offset, size), path)
         sample = Sample(a=decode_jpeg(files["a.jpg"], path), b=decode_jpeg(files["b.jpg"], path))
         if not self.labels:
             return sample
@@ -100,39 +110,58 @@ class RemoteShards:
 
     def __init__(self, uri: str, cache: Path, keep: int) -> None:
         """cache: a folder of this machine, that several processes may share; keep: shards in it, the longest unused go."""
-        self.uri, self.cache, self.keep = uri.rstrip("/"), cache, keep
+        self.uri, self.cache, self.keep = uri, cache, keep
 
     def fetch_manifest(self) -> Path:
         """A folder that `twoview.open` reads, all but the shards."""
         store, root = _store(self.uri)
         self.cache.mkdir(parents=True, exist_ok=True)
-        for name in ("plan.parquet", "config.json", "manifest", "selections", "scenes"):
-            kind = store.get_file_info(f"{root}/{name}").type
-            if kind == pafs.FileType.Directory:
-                (self.cache / name).mkdir(exist_ok=True)
-            if kind != pafs.FileType.NotFound:
-                pafs.copy_files(f"{root}/{name}", str(self.cache / name), source_filesystem=store)
+        with Lock.wait(self.cache / ".lock"), self._fetching(""):
+            for name in ("config.json", "manifest", "selections", "scenes", "plan.parquet"):
+                kind = store.get_file_info(f"{root}/{name}").type
+                if (self.cache / name).exists() or kind == pafs.FileType.NotFound:
+                    continue
+                aside = self.cache / f".{name}.partial"
+                shutil.rmtree(aside, ignore_errors=True)
+                if kind == pafs.FileType.Directory:
+                    aside.mkdir()
+                pafs.copy_files(f"{root}/{name}", str(aside), source_filesystem=store)
+                aside.rename(self.cache / name)
         return self.cache
 
-    def fetch(self, shard: str) -> Path:
-        """A shard's file here. Raises BrokenDatasetError where the store has none such."""
+    def read(self, shard: str, offset: int, size: int) -> bytes:
+        """A piece of a shard. Raises BrokenDatasetError where the store has none such."""
         path = self.cache / shard
-        if not path.exists():
-            store, root = _store(self.uri)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        while True:
             try:
-                with explained(path):
-                    pafs.copy_files(f"{root}/{shard}", str(aside), source_filesystem=store)
-                    aside.replace(path)
-            except (OSError, pa.ArrowException) as error:
-                raise BrokenDatasetError(f"{self.uri}/{shard}: cannot be fetched ({str(error).splitlines()[0]})") from None
-            finally:
-                aside.unlink(missing_ok=True)
-            for old in sorted(path.parent.glob("part-*.tar"), key=_last_use)[: -self.keep]:
-                old.unlink(missing_ok=True)  # whoever has it open reads on
-        os.utime(path)
-        return path
+                with path.open("rb") as file:
+                    os.utime(path)
+                    return _read_at(file.fileno(), str(path), offset, size)
+            except FileNotFoundError:  # not fetched yet, or gone meanwhile
+                self._fetch(shard)
+
+    def _fetch(self, shard: str) -> None:
+        path = self.cache / shard
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Lock.wait(path.with_name(f".{path.name}.lock")):
+            if path.exists():
+                return
+            store, root = _store(self.uri)
+            aside = path.with_name(f".{path.name}.partial")
+            with self._fetching(shard):
+                pafs.copy_files(f"{root}/{shard}", str(aside), source_filesystem=store)
+                aside.replace(path)
+        for old in sorted(path.parent.glob("part-*.tar"), key=_last_use)[: -self.keep]:
+            old.unlink(missing_ok=True)
+
+    @contextmanager
+    def _fetching(self, name: str) -> Iterator[None]:
+        try:
+            with explained(self.cache):
+                yield
+        except (OSError, pa.ArrowException) as error:
+            why = (str(error).splitlines() or [""])[0]
+            raise BrokenDatasetError(f"{self.uri}/{name}: cannot be fetched ({why})") from None
 
 
 def _store(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -159,7 +188,8 @@ class ListedPairs:
         if not lines:
             raise ConfigError(f"{self.path}: no pairs in it")
         self._names = pa.array([name for line in lines for name in line], pa.large_string())  # a few bytes each, also pickled
-        self._sha256 = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        some = range(0, len(self._names), -(-len(self._names) // SOME_FILES))
+        self._sha256 = _sha256_of(self.path.read_bytes(), (self.path.parent / self._names[i].as_py() for i in some))
 
     def __len__(self) -> int:
         return len(self._names) // 2
@@ -196,7 +226,8 @@ class Pictures:
         return Sample(a=read_image(self.folder / self._names[index].as_py()))
 
     def seen(self) -> Seen:
-        digest = hashlib.sha256("\n".join(self._names.to_pylist()).encode()).hexdigest()
+        names = self._names.to_pylist()
+        digest = _sha256_of("\n".join(names).encode(), (self.folder / name for name in names))
         return Seen(dataset=str(self.folder), fingerprint=digest, num_pairs=len(self), licences={UNKNOWN: len(self)})
 
 
@@ -213,6 +244,8 @@ class Decoded:
         if not self.path.exists():
             with explained(self.path):
                 self._make(tell)
+        if self.path.stat().st_size != math.prod(self._shape):
+            raise ConfigError(f"{self.path}: cut off; remove it, and it is made again")
 
     def __len__(self) -> int:
         return len(self.pool)
@@ -233,7 +266,9 @@ class Decoded:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         try:
-            values = np.memmap(aside, np.uint8, "w+", shape=self._shape)
+            with aside.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, math.prod(self._shape))  # a full disk is told here, not by a signal
+            values = np.memmap(aside, np.uint8, "r+", shape=self._shape)
             with ThreadPoolExecutor(os.cpu_count()) as threads:
                 for i, sample in enumerate(threads.map(self.pool.__getitem__, range(len(self.pool)))):
                     for view, picture in enumerate((sample.a, sample.b)[: self._shape[1]]):
@@ -292,13 +327,25 @@ def files_in(data: bytes, where: str) -> dict[str, memoryview]:
     return files
 
 
+def _sha256_of(words: bytes, files: Iterable[Path]) -> str:
+    """Of names and of the sizes of files."""
+    digest = hashlib.sha256(words)
+    for path in files:
+        size = path.stat().st_size if path.exists() else -1
+        digest.update(f"{size} ".encode())
+    return digest.hexdigest()
+
+
 class _File:
     """Open until nobody holds it."""
 
     number = -1
 
     def __init__(self, path: str) -> None:
-        self.number = os.open(path, os.O_RDONLY)
+        try:
+            self.number = os.open(path, os.O_RDONLY)
+        except OSError as error:
+            raise BrokenDatasetError(f"{path}: {error.strerror}") from None
 
     def __del__(self) -> None:
         if self.number >= 0:
@@ -310,13 +357,13 @@ def _opened(path: str) -> _File:
     return _File(path)
 
 
-def _read_at(path: str, offset: int, size: int) -> bytes:
+def _read_at(number: int, path: str, offset: int, size: int) -> bytes:
     try:
-        data = os.pread(_opened(path).number, size, offset)
+        data = os.pread(number, size, offset)
     except OSError as error:
         raise BrokenDatasetError(f"{path}: {error.strerror}") from None
     if len(data) != size:
         raise BrokenDatasetError(
-            f"{path}: ends before offset {offset + size}, the shard is cut off: twoview audit names what is missing"
+            f"{path}: ends before offset {offset + size}, the shard is cut off: twoview audit says what is missing"
         )
     return data

@@ -37,16 +37,19 @@ def reconstruct(
     """
     if b is not None and b.shape != a.shape:
         raise ConfigError(f"two pictures of one size, not {a.shape[1]} x {a.shape[0]} and {b.shape[1]} x {b.shape[0]} px")
-    model.eval()
     batch = Batch(
         a=_as_tensor(a),
         b=None if b is None or not model.config.second_view else _as_tensor(b),
         seeds=torch.tensor([seed]),
         hidden=None if hidden is None else torch.from_numpy(hidden)[None],
-    )
-    values, mask = model.predict(batch)
-    target, mean, deviation = model.targets(patchify(batch.a, model.config.encoder.patch_px))
-    grid = model.encoder.grid(batch.a)
+    ).to(model.encoder.patch_embed.proj.weight.device)
+    training = model.training
+    try:
+        values, mask = model.eval().predict(batch)
+    finally:
+        model.train(training)
+    target, mean, deviation = (part.cpu() for part in model.targets(patchify(batch.a, model.config.encoder.patch_px)))
+    values, mask, grid = values.cpu(), mask.cpu(), model.encoder.grid(batch.a)
 
     def shown(hidden: Tensor) -> Picture:
         return _picture(torch.where(mask[..., None], hidden, target) * deviation + mean, model, grid)

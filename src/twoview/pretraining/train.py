@@ -12,9 +12,10 @@ import shutil
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from .. import __version__
+from ..curation.locks import Lock, holder
 from ..errors import ConfigError, TwoviewError
 from ..shards import explained, write_whole
 from .alarms import Alarms
@@ -108,6 +110,8 @@ class PretrainConfig:
                 raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 0 or more")
         if self.steps is not None and self.steps < 1:
             raise ConfigError(f"--steps is {self.steps}: give 1 or more")
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            raise ConfigError(f"--schedule-epochs {self.schedule_epochs} are fewer than --epochs {self.epochs}")
         if self.warm_up_epochs >= self.epochs:
             raise ConfigError(f"--warm-up-epochs {self.warm_up_epochs:g} of --epochs {self.epochs}: nothing would be left")
 
@@ -159,7 +163,7 @@ def pretrain(
     fabric, reporter = fabric or make_fabric(config), reporter or Reporter()
     order = make_order(config, sources)
     clock, own = Clock(), order.batch // fabric.world_size
-    with closing(Run(config, order, sources, out, fabric, reporter)) as run, out_of_memory(), stopping() as stop:
+    with out_of_memory(), stopping() as stop, closing(Run(config, order, sources, out, fabric, reporter)) as run:
         with closing(run.feed()) as feed:  # its processes end with it
             for step in range(run.first, order.steps):
                 lr = run.set_rates(step)
@@ -189,9 +193,15 @@ class Run:
         whole: Any = torch.compile(self.model) if config.compile else self.model
         self._wrapped, self.optimiser = fabric.setup(whole, make_optimiser(self.model, config))
         self.seen = [source.pool.seen() for source in sources] if fabric.global_rank == 0 else []
-        self.first = self._begin()
-        self._journal = (out / "log.jsonl").open("a") if fabric.global_rank == 0 else None
-        self._board = tensorboard(out, self.first) if self._journal else None
+        self._lock = self._journal = self._board = None
+        try:
+            self.first = self._begin()
+            if fabric.global_rank == 0:
+                self._journal = (out / "log.jsonl").open("a")
+                self._board = tensorboard(out, self.first)
+        except BaseException:
+            self.close()
+            raise
 
     def feed(self) -> Generator[Batch]:
         """Batches from the first step on, on this process's device."""
@@ -224,6 +234,7 @@ class Run:
         """One step: the mean loss over all processes, the gradient's norm with `clip`, and the last piece of the batch."""
         places = (self.config.seed, step, self.fabric.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(places).generate_state(1)[0]))  # for objectives that draw for themselves
+        self.model.train()
         total, left = torch.zeros((), device=self.fabric.device), own
         batch = None
         while left or batch is None:
@@ -235,13 +246,10 @@ class Run:
             total += loss.detach()
         mean = self._over_all(total, "mean")
         if not math.isfinite(mean):
-            raise TwoviewError(
-                f"the loss is {mean}: the last checkpoint is whole ({self.last()}). Go on from it with a lower --base-lr, "
-                "--clip 1, or --precision bf16 in place of fp16; if it comes at the same step again, look at the pairs of that step"
-            )
+            raise self._went_wrong(f"the loss of step {step + 1} is {mean}")
         norm = None
         if self.config.clip is not None:
-            found = self.fabric.clip_gradients(self._wrapped, self.optimiser, max_norm=self.config.clip)
+            found = self.fabric.clip_gradients(self._wrapped, self.optimiser, max_norm=self.config.clip, error_if_nonfinite=False)
             norm = None if found is None else float(found)
         if hasattr(self.model, "before_step"):
             self.model.before_step()
@@ -250,6 +258,14 @@ class Run:
         if hasattr(self.model, "after_step"):
             self.model.after_step((step + 1) / self.order.steps)
         return mean, norm, batch
+
+    def _went_wrong(self, what: str) -> TwoviewError:
+        found = self._checkpoints()
+        last = f"the last checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
+        return TwoviewError(
+            f"{what}: {last}. Run it again with a lower --base-lr, --clip 1, or bf16 in place of fp16; where a checkpoint is "
+            "ruined already, remove it, and the run goes on from the one before"
+        )
 
     def log(self, step: int, loss: float, lr: float, norm: float | None, clock: "Clock", batch: Batch) -> None:
         """A line of the log, alarms, a panel where one is due: by the first process."""
@@ -279,28 +295,26 @@ class Run:
         for one in words:
             self.reporter.say(one)
         if self.is_panel_due(step):
-            self.reporter.draw(self.out / "panels" / f"step-{step + 1:07d}.png", self.model, batch)
+            try:
+                self.reporter.draw(self.out / "panels" / f"step-{step + 1:07d}.png", self.model, batch)
+            except Exception as error:  # a picture is no reason to end a run
+                self.reporter.say(f"no panel was drawn ({type(error).__name__}: {error})")
 
     def save(self, step: int) -> None:
         """The state after so many steps, in a folder of its own. Older ones are removed, but the one before and those to keep."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
+            raise self._went_wrong(f"the weights after step {step} are no numbers, and were not saved")
         if self.fabric.global_rank == 0:
             folder = self.out / "checkpoints" / f"step-{step:07d}"
             aside = folder.with_name(f".{folder.name}.partial")
-            shutil.rmtree(aside, ignore_errors=True)
-            with explained(folder):
-                aside.mkdir(parents=True)
-                own = has_form(self.model)
-                write_checkpoint(aside / "model.safetensors", self.model if own else self.model.encoder, seen=self.seen)
-                precision = self.fabric.strategy.precision.state_dict()
-                state = {"step": step, "optimiser": self.optimiser.state_dict(), "precision": precision}
-                state |= {} if own else {"model": self.model.state_dict()}
-                with (aside / "training.pt").open("wb") as file:
-                    torch.save(state, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                if folder.exists():
-                    shutil.rmtree(folder)
-                aside.rename(folder)
+            try:
+                with explained(folder):
+                    self._write(aside, step)
+                    if folder.exists():
+                        shutil.rmtree(folder)
+                    aside.rename(folder)
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
             for old in self._checkpoints()[:-2]:
                 if self.is_kept(_step_of(old)):
                     (old / "training.pt").unlink(missing_ok=True)
@@ -308,10 +322,25 @@ class Run:
                     shutil.rmtree(old)
         self.fabric.barrier()
 
+    def _write(self, folder: Path, step: int) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        own = has_form(self.model)
+        write_checkpoint(folder / "model.safetensors", self.model if own else self.model.encoder, seen=self.seen)
+        precision = self.fabric.strategy.precision.state_dict()
+        state = {"step": step, "optimiser": self.optimiser.state_dict(), "precision": precision}
+        state |= {} if own else {"model": self.model.state_dict()}
+        with (folder / "training.pt").open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+
     def close(self) -> None:
         for file in (self._journal, self._board):
             if file is not None:
                 file.close()
+        if self._lock is not None:
+            self._lock.release()
 
     def is_kept(self, step: int) -> bool:
         """Whether a checkpoint after so many steps is one of the series."""
@@ -342,20 +371,27 @@ class Run:
 
     def _begin(self) -> int:
         """The first step to do. Checks that what is there is of this run, and takes it up."""
-        config = described(self.config, self.order, self.sources)
         path = self.out / "config.json"
         if self.fabric.global_rank == 0:
+            config = described(self.config, self.order, self.sources)
             with explained(self.out):
                 self.out.mkdir(parents=True, exist_ok=True)
-                if not path.exists():
-                    write_whole(path, json.dumps(config, indent=2).encode())
-        self.fabric.barrier()
-        check_same(path, config)
-        whole = [folder for folder in self._checkpoints() if (folder / "training.pt").exists()]
-        step = self._take_up(whole[-1]) if whole else 0
+                self._lock = Lock.acquire(self.out / ".lock")
+                if self._lock is None:
+                    raise ConfigError(f"{self.out}: {holder(self.out / '.lock')} is at this run")
+                if self._whole():
+                    check_same(path, config)
+                write_whole(path, json.dumps(config, indent=2).encode())
+        whole = self._whole()
+        number = self.fabric.broadcast(_step_of(whole[-1]) if whole else 0)  # a shared disk may show less to others
+        step = self._take_up(self.out / "checkpoints" / f"step-{number:07d}") if number else 0
         if self.fabric.global_rank == 0:
             self.alarms.losses += _cut_log(self.out / "log.jsonl", step)
         return step
+
+    def _whole(self) -> list[Path]:
+        """Checkpoints that a run can go on from."""
+        return [folder for folder in self._checkpoints() if (folder / "training.pt").exists()]
 
     def _take_up(self, folder: Path) -> int:
         """Model, optimiser and step of a checkpoint."""
@@ -366,7 +402,8 @@ class Run:
             else:
                 self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.fabric.strategy.precision.load_state_dict(state["precision"])
+            if state["precision"]:  # of fp16
+                self.fabric.strategy.precision.load_state_dict(state["precision"])
         except (KeyError, RuntimeError, ValueError, SafetensorError, OSError) as error:
             why = str(error).splitlines()[0][:200]
             raise ConfigError(f"{folder}: not a checkpoint of this run ({why}): remove it to go on from the one before") from None
@@ -384,16 +421,26 @@ def _step_of(folder: Path) -> int:
 
 def make_fabric(config: PretrainConfig) -> Fabric:
     """This process, or its place among those that torchrun or SLURM started."""
-    known = os.environ
-    devices: Any = known.get("LOCAL_WORLD_SIZE") or known.get("SLURM_NTASKS_PER_NODE", "1")
-    nodes = int(known["WORLD_SIZE"]) // int(devices) if "LOCAL_WORLD_SIZE" in known else int(known.get("SLURM_NNODES", "1"))
+    devices, nodes = _places(os.environ)
     precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[config.precision]
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("--precision fp16 needs a GPU: take bf16 or fp32")
-    strategy = "ddp" if int(devices) * nodes > 1 else "auto"
-    fabric = Fabric(devices=int(devices), num_nodes=nodes, precision=precision, strategy=strategy)
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    fabric = Fabric(devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
     fabric.launch()
     return fabric
+
+
+def _places(known: Mapping[str, str]) -> tuple[int, int]:
+    """Processes of each node, and nodes."""
+    if "LOCAL_WORLD_SIZE" in known:  # torchrun
+        return int(known["LOCAL_WORLD_SIZE"]), int(known["WORLD_SIZE"]) // int(known["LOCAL_WORLD_SIZE"])
+    if "SLURM_STEP_NUM_TASKS" not in known:  # not of srun
+        return 1, 1
+    tasks, nodes = int(known["SLURM_STEP_NUM_TASKS"]), int(known.get("SLURM_STEP_NUM_NODES", "1"))
+    if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in known:
+        raise ConfigError("srun: give --ntasks-per-node, one task for each GPU")
+    return tasks // nodes, nodes
 
 
 def make_objective(objective: Any) -> Any:
@@ -415,7 +462,7 @@ def make_optimiser(model: nn.Module, config: PretrainConfig) -> torch.optim.Adam
         {"params": [parameter for parameter in parameters if (parameter.ndim > 1) == decays], "decays": decays}
         for decays in (True, False)
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=True)
+    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=config.precision != "fp16")  # whose scaler wants it plain
 
 
 def make_order(config: PretrainConfig, sources: Sequence[Source]) -> Order:
@@ -426,7 +473,11 @@ def make_order(config: PretrainConfig, sources: Sequence[Source]) -> Order:
         allowed = tuple((until, _allowed(source.pool, condition, factor)) for until, condition in stages)
         share = Share(size=factor * len(source.pool), weight=source.weight, allowed=allowed)
         if isinstance(source.pool, StoredPairs) and source.pool.shards:
-            share = replace(share, starts=source.pool.starts() * factor, window=WINDOW)
+            starts = source.pool.starts() * factor
+            window = share.size * source.pool.shards.keep // (2 * len(starts))
+            share = replace(share, starts=starts, window=max(1, min(WINDOW, window)))
+        if not share.num:
+            raise ConfigError(f"a weight of {source.weight:g} of {share.size:,} samples leaves none")
         shares.append(share)
     order = Order(shares=tuple(shares), batch=config.batch, epochs=config.epochs, seed=config.seed)
     if config.steps is None:
@@ -454,7 +505,7 @@ def _allowed(pool: Pool, condition: str, factor: int) -> Any:
 # What it writes, and how it stops
 
 
-FREE = ("workers", "micro_batch", "save_every", "keep_every", "panel_every", "compile", "precision")
+FREE = ("workers", "micro_batch", "save_every", "keep_every", "panel_every", "compile", "precision", "base_lr", "clip")
 """What another go at a run may change."""
 
 
@@ -465,12 +516,18 @@ def described(config: PretrainConfig, order: Order, sources: Sequence[Source]) -
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it; of objects of the user's their names."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {"type": type(value).__name__} | {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    """As JSON has it; of objects of the user's what they are called and hold."""
+    if isinstance(value, str | int | float | bool | None):
+        return value
     if isinstance(value, tuple | list):
         return [_plain(one) for one in value]
-    return value if isinstance(value, str | int | float | bool | None) else getattr(value, "__qualname__", type(value).__name__)
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, partial):
+        return {"type": _plain(value.func), "with": _plain([*value.args, dict(value.keywords)])}
+    if isinstance(value, type) or not hasattr(value, "__dict__") or (callable(value) and hasattr(value, "__qualname__")):
+        return getattr(value, "__qualname__", type(value).__name__)
+    return {"type": type(value).__name__} | {key: _plain(one) for key, one in vars(value).items()}
 
 
 def check_same(path: Path, config: dict[str, Any]) -> None:
@@ -478,7 +535,7 @@ def check_same(path: Path, config: dict[str, Any]) -> None:
     try:
         known = json.loads(path.read_bytes())
         before, now = known["config"], config["config"]
-        data = [[one["fingerprint"] for one in found["data"]] for found in (known, config)]
+        data = [[(one["fingerprint"], one["weight"]) for one in found["data"]] for found in (known, config)]
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(f"{path}: not the config.json of a run; give another --out") from None
     changed = [name for name in now if name not in FREE and before.get(name) != now[name]]
@@ -486,7 +543,7 @@ def check_same(path: Path, config: dict[str, Any]) -> None:
         name = changed[0]
         raise ConfigError(f"{path.parent}: a run with {name} {before.get(name)!r}, not {now[name]!r}: give another --out")
     if data[0] != data[1]:
-        raise ConfigError(f"{path.parent}: a run on other pairs than these; give another --out")
+        raise ConfigError(f"{path.parent}: a run on other pairs than these, or with other weights: give another --out")
 
 
 def tensorboard(out: Path, step: int) -> Any:
@@ -578,6 +635,11 @@ def out_of_memory() -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if "DataLoader worker" in str(error):
+            raise ConfigError(
+                "a process that fetches samples was ended from outside, as a rule for want of memory: give fewer --workers, or a "
+                "larger /dev/shm. What is saved is kept"
+            ) from None
         if isinstance(error, RuntimeError) and "out of memory" not in str(error) and "allocate memory" not in str(error):
             raise
         raise ConfigError(
