@@ -6,7 +6,7 @@ from twoview.pretraining.alarms import FOREIGN_CHECKS, Alarms
 
 
 def heard(losses: np.ndarray) -> list[str]:
-    alarms = Alarms(steps=len(losses))
+    alarms = Alarms(quiet_until=400)
     return [words for step, loss in enumerate(losses) for words in alarms.loss(step, float(loss))]
 
 
@@ -22,7 +22,7 @@ def test_a_flat_loss() -> None:
 
 
 def test_a_second_view_that_is_ignored() -> None:
-    alarms = Alarms(steps=100)
+    alarms = Alarms(quiet_until=10)
     said = [words for step in range(0, 100, 5) for words in alarms.foreign(step, 1.0, 1.001)]
     assert len(said) == 1
     assert "ignored" in said[0]
@@ -33,7 +33,7 @@ def test_a_second_view_that_is_ignored() -> None:
 
 
 def test_a_loader_that_is_too_slow() -> None:
-    alarms = Alarms(steps=100)
+    alarms = Alarms(quiet_until=10)
     assert alarms.waiting(0.1) == []
     assert "--workers" in alarms.waiting(0.5)[0]
     assert alarms.waiting(0.5) == []

@@ -142,6 +142,15 @@ def test_two_processes_are_as_one(dataset: Path, tmp_path: Path) -> None:
     assert two[:50] == pytest.approx(one[:50], rel=1e-6)
 
 
+@pytest.mark.slow
+def test_what_one_process_cannot_read_ends_all(tmp_path: Path) -> None:
+    words = [str(tmp_path / "nowhere"), "--recipe", "tiny_croco", "--out", str(tmp_path / "run")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29518", "-m", "twoview"]
+    done = subprocess.run([*command, "pretrain", *words], capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode != 0
+    assert "no dataset, list of pairs or folder of pictures there" in done.stderr
+
+
 # Data
 
 

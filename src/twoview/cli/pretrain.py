@@ -127,16 +127,20 @@ def _command_of(args: Sequence[str]) -> list[str]:
 def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence[str], cache: Path, decoded: Path | None) -> int:
     """Train with progress on the terminal; the exit code comes back."""
     from ..pretraining.pools import Decoded
-    from ..pretraining.train import Reporter, make_fabric, pretrain
+    from ..pretraining.train import Reporter, Source, agreed, make_fabric, pretrain
 
     if decoded is not None and (config.labels or config.curriculum):
         raise ConfigError("--decoded has pictures alone: no labels, and no --curriculum, with it")
     fabric = make_fabric(config)
-    with fabric.rank_zero_first(local=True):
+
+    def opened() -> list[Source]:
         sources = [open_source(spec, cache, config.labels) for spec in data]
-        if decoded is not None:
-            with counting("decoded") as tell:
-                sources = [replace(source, pool=Decoded(source.pool, decoded, tell)) for source in sources]
+        if decoded is None:
+            return sources
+        with counting("decoded") as tell:
+            return [replace(source, pool=Decoded(source.pool, decoded, tell)) for source in sources]
+
+    sources = agreed(fabric, opened)
     if fabric.global_rank == 0:
         out.mkdir(parents=True, exist_ok=True)
         if not any((out / "checkpoints").glob("step-*")):

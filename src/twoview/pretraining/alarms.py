@@ -15,8 +15,8 @@ MOST_WAITING = 0.25
 class Alarms:
     """Each is given once, and again only when it had gone quiet."""
 
-    steps: int
-    """Of the whole run."""
+    quiet_until: int
+    """Step before which nothing is to be expected: the end of the warm-up and a little more."""
     losses: list[float] = field(default_factory=list)
     """From the first step on."""
     gains: deque[float] = field(default_factory=lambda: deque(maxlen=FOREIGN_CHECKS))
@@ -26,8 +26,8 @@ class Alarms:
     def loss(self, step: int, loss: float) -> list[str]:
         """After a step. Words, if there is something to say."""
         self.losses.append(loss)
-        window = max(50, self.steps // 20)
-        if step < self.steps // 5 or len(self.losses) < 2 * window or len(self.losses) % window:
+        window = max(50, self.quiet_until // 4)
+        if step < self.quiet_until or len(self.losses) < 2 * window or len(self.losses) % window:
             return []
         before, now = (np.array(self.losses[-2 * window : -window]), np.array(self.losses[-window:]))
         error = math.sqrt((before.var() + now.var()) / window)
@@ -42,7 +42,7 @@ class Alarms:
     def foreign(self, step: int, true: float, foreign: float) -> list[str]:
         """After a look at a batch with the second views of others."""
         self.gains.append((foreign - true) / true)
-        ready = len(self.gains) == FOREIGN_CHECKS and step > self.steps // 10
+        ready = len(self.gains) == FOREIGN_CHECKS and step >= self.quiet_until
         gain = float(np.mean(self.gains))
         return self._say(
             "foreign",

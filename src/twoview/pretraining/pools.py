@@ -27,7 +27,6 @@ from ..errors import BrokenDatasetError, ConfigError
 from ..licences import UNKNOWN
 from ..listings import Layout, find_listing, listed_pairs
 from ..shards import explained
-from ..sources.images import read_image
 from .checkpoints import Seen, seen
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -195,6 +194,8 @@ class ListedPairs:
         return len(self._names) // 2
 
     def __getitem__(self, index: int) -> Sample:
+        from ..sources.images import read_image  # OpenCV, which datasets do without
+
         a, b = (read_image(self.path.parent / self._names[2 * index + view].as_py()) for view in range(2))
         return Sample(a=a, b=b)
 
@@ -223,6 +224,8 @@ class Pictures:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Sample:
+        from ..sources.images import read_image
+
         return Sample(a=read_image(self.folder / self._names[index].as_py()))
 
     def seen(self) -> Seen:

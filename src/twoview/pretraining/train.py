@@ -186,14 +186,16 @@ class Run:
         if order.batch % fabric.world_size:
             raise ConfigError(f"--batch {order.batch} does not divide among {fabric.world_size} processes")
         self.config, self.order, self.sources, self.out, self.fabric = config, order, tuple(sources), out, fabric
-        self.reporter, self.alarms = reporter, Alarms(steps=order.steps)
+        warm_up = config.warm_up_epochs / config.epochs * order.steps
+        self.reporter, self.alarms = reporter, Alarms(quiet_until=int(1.5 * warm_up))
         torch.manual_seed(config.seed)
         self.model = make_objective(config.model).train()
         """Bare."""
         whole: Any = torch.compile(self.model) if config.compile else self.model
         self._wrapped, self.optimiser = fabric.setup(whole, make_optimiser(self.model, config))
         self.seen = [source.pool.seen() for source in sources] if fabric.global_rank == 0 else []
-        self._lock = self._journal = self._board = None
+        self._lock = self._journal = None
+        self._board: Any = None
         try:
             self.first = self._begin()
             if fabric.global_rank == 0:
@@ -285,9 +287,9 @@ class Run:
         with explained(self.out):
             self._journal.write(json.dumps(asdict(done)) + "\n")
             self._journal.flush()
-        if self._board is not None:
-            for name in ("loss", "lr", "samples_per_s", "waiting"):
-                self._board.add_scalar(name, getattr(done, name), step + 1)
+            if self._board is not None:
+                for name in ("loss", "lr", "samples_per_s", "waiting"):
+                    self._board.add_scalar(name, getattr(done, name), step + 1)
         self.reporter.progress(done)
         words = [*self.alarms.loss(step, loss), *self.alarms.waiting(done.waiting)]
         if step % FOREIGN_EVERY == 0 and (losses := foreign_losses(self.model, batch)):
@@ -371,6 +373,16 @@ class Run:
 
     def _begin(self) -> int:
         """The first step to do. Checks that what is there is of this run, and takes it up."""
+        agreed(self.fabric, self._prepare)
+        whole = self._whole()
+        number = self.fabric.broadcast(_step_of(whole[-1]) if whole else 0)  # a shared disk may show less to others
+        step = self._take_up(self.out / "checkpoints" / f"step-{number:07d}") if number else 0
+        if self.fabric.global_rank == 0:
+            self.alarms.losses += _cut_log(self.out / "log.jsonl", step)
+        return step
+
+    def _prepare(self) -> None:
+        """Takes the folder, and writes what the run is: by the first process."""
         path = self.out / "config.json"
         if self.fabric.global_rank == 0:
             config = described(self.config, self.order, self.sources)
@@ -382,12 +394,6 @@ class Run:
                 if self._whole():
                     check_same(path, config)
                 write_whole(path, json.dumps(config, indent=2).encode())
-        whole = self._whole()
-        number = self.fabric.broadcast(_step_of(whole[-1]) if whole else 0)  # a shared disk may show less to others
-        step = self._take_up(self.out / "checkpoints" / f"step-{number:07d}") if number else 0
-        if self.fabric.global_rank == 0:
-            self.alarms.losses += _cut_log(self.out / "log.jsonl", step)
-        return step
 
     def _whole(self) -> list[Path]:
         """Checkpoints that a run can go on from."""
@@ -441,6 +447,23 @@ def _places(known: Mapping[str, str]) -> tuple[int, int]:
     if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in known:
         raise ConfigError("srun: give --ntasks-per-node, one task for each GPU")
     return tasks // nodes, nodes
+
+
+def agreed(fabric: Fabric, call: Callable[[], Any]) -> Any:
+    """What a call gives, in the first process first; an error in one process is raised in all, so that none waits for it."""
+    found, error = None, None
+    with fabric.rank_zero_first():
+        try:
+            found = call()
+        except TwoviewError as raised:
+            error = raised
+    if fabric.world_size > 1:
+        errors: list[Any] = [None] * fabric.world_size
+        torch.distributed.all_gather_object(errors, error)
+        error = next((one for one in errors if one is not None), None)
+    if error is not None:
+        raise error
+    return found
 
 
 def make_objective(objective: Any) -> Any:
