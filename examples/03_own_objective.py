@@ -13,7 +13,7 @@ from torch import nn
 from twoview.pretraining.augment import Swapped
 from twoview.pretraining.data import Batch
 from twoview.pretraining.recipes import tiny_croco
-from twoview.pretraining.train import PretrainConfig
+from twoview.pretraining.settings import PretrainConfig
 from twoview.pretraining.vit import ViT, vit_config
 
 

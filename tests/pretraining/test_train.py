@@ -24,10 +24,12 @@ from twoview.pretraining import train
 from twoview.pretraining.augment import CropsAndJitter, MultiCrop, ResizedCrop, Swapped, Views
 from twoview.pretraining.checkpoints import read_checkpoint
 from twoview.pretraining.dino import DINOConfig
+from twoview.pretraining.made import make_order
 from twoview.pretraining.pools import Decoded, ListedPairs, Pictures, RemoteShards, Sample, Singles, StoredPairs
 from twoview.pretraining.recipes import PRETRAIN
 from twoview.pretraining.schedule import by_cosine, learning_rate
-from twoview.pretraining.train import PretrainConfig, Reporter, Source, make_order, pretrain
+from twoview.pretraining.settings import PretrainConfig, Source
+from twoview.pretraining.train import Reporter, pretrain
 
 CONFIG = PretrainConfig(
     model=masked_config(),

@@ -17,7 +17,8 @@ from .curate import value_of
 from .terminal import DONE, counting, parse
 
 if TYPE_CHECKING:
-    from ..pretraining.train import PretrainConfig, Progress, Source
+    from ..pretraining.settings import PretrainConfig, Source
+    from ..pretraining.train import Progress
 
 SHOWN, KEPT_SHARDS = 4, 64
 OBJECTIVES = {"mae": "mae_mimic", "croco": "croco_mimic", "dino": "dino_mimic"}
@@ -27,7 +28,7 @@ OBJECTIVES = {"mae": "mae_mimic", "croco": "croco_mimic", "dino": "dino_mimic"}
 def pretrain(args: Sequence[str]) -> int:
     import tyro
 
-    from ..pretraining.train import PretrainConfig
+    from ..pretraining.settings import PretrainConfig
 
     if "--resume" in (word.partition("=")[0] for word in args):
         args = _command_of(args)
@@ -89,7 +90,7 @@ def _objective(objective: Any, vit: str | None, mask_ratio: float | None) -> Any
 def _recipe(args: Sequence[str]) -> tuple[str, "PretrainConfig"]:
     """The recipe that the flags name, and its configuration."""
     from ..pretraining.recipes import PRETRAIN
-    from ..pretraining.train import PretrainConfig
+    from ..pretraining.settings import PretrainConfig
     from ..recipes import own_recipe
 
     objective, name = value_of(args, "--objective"), value_of(args, "--recipe")
@@ -127,13 +128,14 @@ def _command_of(args: Sequence[str]) -> list[str]:
 def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence[str], cache: Path, decoded: Path | None) -> int:
     """Train with progress on the terminal; the exit code comes back."""
     from ..pretraining.pools import Decoded
-    from ..pretraining.train import Reporter, Source, agreed, make_fabric, pretrain
+    from ..pretraining.processes import agreed, make_fabric
+    from ..pretraining.train import Reporter, pretrain
 
     if decoded is not None and (config.labels or config.curriculum):
         raise ConfigError("--decoded has pictures alone: no labels, and no --curriculum, with it")
     fabric = make_fabric(config)
 
-    def opened() -> list[Source]:
+    def opened() -> "list[Source]":
         sources = [open_source(spec, cache, config.labels) for spec in data]
         if decoded is None:
             return sources
@@ -162,7 +164,7 @@ def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
     """What DIR[@NAME][:WEIGHT] stands for: a dataset, here or in a store, a list of pairs, a folder of pictures."""
     from ..dataset import open_dataset, split_name
     from ..pretraining.pools import ListedPairs, Pictures, RemoteShards, StoredPairs
-    from ..pretraining.train import Source
+    from ..pretraining.settings import Source
 
     base, mark, options = spec.partition("?") if "://" in spec else (spec, "", "")  # s3://bucket/DIR@NAME:WEIGHT?options
     name, weight = base, 1.0

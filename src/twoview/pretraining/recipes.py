@@ -7,7 +7,7 @@ from .augment import CropsAndJitter, MultiCrop, ResizedCrop, Swapped
 from .decoder import DecoderConfig
 from .dino import DINOConfig, dino
 from .masked import MaskedConfig, croco, mae
-from .train import PretrainConfig
+from .settings import PretrainConfig
 from .vit import vit_config
 
 

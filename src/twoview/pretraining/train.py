@@ -9,15 +9,13 @@ import json
 import math
 import os
 import shutil
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,102 +24,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from .. import __version__
 from ..curation.locks import Lock, holder
 from ..errors import ConfigError, TwoviewError
 from ..shards import explained, write_whole
 from .alarms import Alarms
-from .augment import Augment, Swapped
 from .checkpoints import has_form, write_checkpoint
 from .data import Batch
-from .dino import DINO, DINOConfig
 from .loader import loader
-from .masked import MaskedConfig, MaskedModel
-from .order import Order, Share
-from .pools import Pool, Singles, StoredPairs
+from .made import make_objective, make_optimiser, make_order
+from .masked import MaskedModel
+from .order import Order
+from .pools import Singles
+from .processes import agreed, make_fabric, out_of_memory, stopping
 from .schedule import by_cosine, learning_rate
+from .settings import PretrainConfig, Source, check_same, described
 from .unpickle import read_pickled
 
-WINDOW = 20_000
-"""Samples that are shuffled among each other where shards are fetched from elsewhere."""
 FOREIGN_EVERY = 50
 """Steps between looks at a batch with the second views of others."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """As the paper's, unless said otherwise."""
-
-    model: Any = field(default_factory=MaskedConfig)
-    """MaskedConfig, DINOConfig, or a function that makes an objective of yours."""
-    augment: Augment = field(default_factory=Swapped)
-    """What happens to a sample before the model sees it."""
-    singles: bool = False
-    """Both views of a pair are pictures of their own."""
-    labels: bool = False
-    """Patch maps and matched points too, for objectives that use them; of datasets alone."""
-    epochs: int = 200
-    """How often each pair comes."""
-    schedule_epochs: int | None = None
-    """Epochs that the learning rate is laid out for, where a run stops before. Default: --epochs."""
-    steps: int | None = None
-    """Steps of the whole run, in place of --epochs, which are then those that the learning rate goes by."""
-    warm_up_epochs: float = 20.0
-    """Over which the learning rate rises from 0."""
-    base_lr: float = 1.5e-4
-    """Learning rate for a batch of 256; it grows with the batch."""
-    last_lr: float = 0.0
-    """Where the learning rate ends, for a batch of 256."""
-    weight_decay: float = 0.05
-    """Of all weights but biases and norms."""
-    last_weight_decay: float | None = None
-    """Where it ends, by half a cosine. Default: it stays."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    """Of AdamW."""
-    clip: float | None = None
-    """Longest gradient."""
-    batch: int = 4096
-    """Samples of a step, over all processes."""
-    micro_batch: int = 64
-    """Samples that a device takes at a time; the rest of a batch is accumulated."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Of the forward pass; weights stay float32."""
-    compile: bool = False
-    """Compile the model: minutes at first, faster on a GPU."""
-    workers: int = 4
-    """Processes of each device that fetch samples."""
-    seed: int = 0
-    """Seeds every draw: weights, order, augmentation, masks."""
-    save_every: int = 500
-    """Steps between checkpoints. The last two are kept."""
-    keep_every: int = 0
-    """Epochs between checkpoints that are kept for good; 0: none but the last."""
-    panel_every: int = 10
-    """Epochs between pictures of reconstructions; 0: none."""
-    curriculum: tuple[str, ...] = ()
-    """Stages as `0.3 overlap > 0.6`: up to this share of the run, only pairs for whose line of the manifest the SQL holds."""
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "micro_batch", "save_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 1 or more")
-        for name in ("warm_up_epochs", "base_lr", "last_lr", "weight_decay", "workers", "seed", "keep_every", "panel_every"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 0 or more")
-        if self.steps is not None and self.steps < 1:
-            raise ConfigError(f"--steps is {self.steps}: give 1 or more")
-        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
-            raise ConfigError(f"--schedule-epochs {self.schedule_epochs} are fewer than --epochs {self.epochs}")
-        if self.warm_up_epochs >= self.epochs:
-            raise ConfigError(f"--warm-up-epochs {self.warm_up_epochs:g} of --epochs {self.epochs}: nothing would be left")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Source:
-    """A pool, and how often its samples come."""
-
-    pool: Pool
-    weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -422,153 +342,6 @@ def _step_of(folder: Path) -> int:
     return int(folder.name.partition("-")[2])
 
 
-# What a run is made of
-
-
-def make_fabric(config: PretrainConfig) -> Fabric:
-    """This process, or its place among those that torchrun or SLURM started."""
-    devices, nodes = _places(os.environ)
-    precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[config.precision]
-    if config.precision == "fp16" and not torch.cuda.is_available():
-        raise ConfigError("--precision fp16 needs a GPU: take bf16 or fp32")
-    strategy = "ddp" if devices * nodes > 1 else "auto"
-    fabric = Fabric(devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
-    fabric.launch()
-    return fabric
-
-
-def _places(known: Mapping[str, str]) -> tuple[int, int]:
-    """Processes of each node, and nodes."""
-    if "LOCAL_WORLD_SIZE" in known:  # torchrun
-        return int(known["LOCAL_WORLD_SIZE"]), int(known["WORLD_SIZE"]) // int(known["LOCAL_WORLD_SIZE"])
-    if "SLURM_STEP_NUM_TASKS" not in known:  # not of srun
-        return 1, 1
-    tasks, nodes = int(known["SLURM_STEP_NUM_TASKS"]), int(known.get("SLURM_STEP_NUM_NODES", "1"))
-    if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in known:
-        raise ConfigError("srun: give --ntasks-per-node, one task for each GPU")
-    return tasks // nodes, nodes
-
-
-def agreed(fabric: Fabric, call: Callable[[], Any]) -> Any:
-    """What a call gives, in the first process first; an error in one process is raised in all, so that none waits for it."""
-    found, error = None, None
-    with fabric.rank_zero_first():
-        try:
-            found = call()
-        except TwoviewError as raised:
-            error = raised
-    if fabric.world_size > 1:
-        errors: list[Any] = [None] * fabric.world_size
-        torch.distributed.all_gather_object(errors, error)
-        error = next((one for one in errors if one is not None), None)
-    if error is not None:
-        raise error
-    return found
-
-
-def make_objective(objective: Any) -> Any:
-    """Of a configuration, or of a function of the user's."""
-    if isinstance(objective, MaskedConfig):
-        return MaskedModel(objective)
-    if isinstance(objective, DINOConfig):
-        return DINO(objective)
-    made = objective()
-    if not isinstance(made, nn.Module) or not hasattr(made, "encoder"):
-        raise ConfigError(f"{objective!r}: an objective is an nn.Module with an attribute `encoder` (docs/extend.md)")
-    return made
-
-
-def make_optimiser(model: nn.Module, config: PretrainConfig) -> torch.optim.AdamW:
-    """AdamW; biases and norms do not decay."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in parameters if (parameter.ndim > 1) == decays], "decays": decays}
-        for decays in (True, False)
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=config.betas, fused=config.precision != "fp16")  # whose scaler wants it plain
-
-
-def make_order(config: PretrainConfig, sources: Sequence[Source]) -> Order:
-    shares = []
-    for source in sources:
-        factor = 2 if config.singles else 1
-        stages = [_stage(words) for words in config.curriculum]
-        allowed = tuple((until, _allowed(source.pool, condition, factor)) for until, condition in stages)
-        share = Share(size=factor * len(source.pool), weight=source.weight, allowed=allowed)
-        if isinstance(source.pool, StoredPairs) and source.pool.shards:
-            starts = source.pool.starts() * factor
-            window = share.size * source.pool.shards.keep // (2 * len(starts))
-            share = replace(share, starts=starts, window=max(1, min(WINDOW, window)))
-        if not share.num:
-            raise ConfigError(f"a weight of {source.weight:g} of {share.size:,} samples leaves none")
-        shares.append(share)
-    order = Order(shares=tuple(shares), batch=config.batch, epochs=config.epochs, seed=config.seed)
-    if config.steps is None:
-        return order
-    return replace(order, epochs=-(-config.steps // order.steps_per_epoch), most_steps=config.steps)
-
-
-def _stage(words: str) -> tuple[float, str]:
-    until, _, condition = words.strip().partition(" ")
-    try:
-        return float(until), condition
-    except ValueError:
-        raise ConfigError(f"--curriculum {words}: give a share of the run and a condition, as '0.3 overlap > 0.6'") from None
-
-
-def _allowed(pool: Pool, condition: str, factor: int) -> Any:
-    if not isinstance(pool, StoredPairs):
-        raise ConfigError("--curriculum goes by the manifest of a dataset; lists and folders have none")
-    found = pool.where(condition)
-    if not len(found):
-        raise ConfigError(f"--curriculum: no pair of {pool.seen().dataset} has {condition}")
-    return (found[:, None] * factor + np.arange(factor)).reshape(-1)
-
-
-# What it writes, and how it stops
-
-
-FREE = ("workers", "micro_batch", "save_every", "keep_every", "panel_every", "compile", "precision", "base_lr", "clip")
-"""What another go at a run may change."""
-
-
-def described(config: PretrainConfig, order: Order, sources: Sequence[Source]) -> dict[str, Any]:
-    """RUN/config.json."""
-    data = [asdict(source.pool.seen()) | {"weight": source.weight} for source in sources]
-    return {"twoview": __version__, "steps": order.steps, "config": _plain(config), "data": data}
-
-
-def _plain(value: Any) -> Any:
-    """As JSON has it; of objects of the user's what they are called and hold."""
-    if isinstance(value, str | int | float | bool | None):
-        return value
-    if isinstance(value, tuple | list):
-        return [_plain(one) for one in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, partial):
-        return {"type": _plain(value.func), "with": _plain([*value.args, dict(value.keywords)])}
-    if isinstance(value, type) or not hasattr(value, "__dict__") or (callable(value) and hasattr(value, "__qualname__")):
-        return getattr(value, "__qualname__", type(value).__name__)
-    return {"type": type(value).__name__} | {key: _plain(one) for key, one in vars(value).items()}
-
-
-def check_same(path: Path, config: dict[str, Any]) -> None:
-    """Raises ConfigError where a run of other settings or other data is in the folder."""
-    try:
-        known = json.loads(path.read_bytes())
-        before, now = known["config"], config["config"]
-        data = [[(one["fingerprint"], one["weight"]) for one in found["data"]] for found in (known, config)]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(f"{path}: not the config.json of a run; give another --out") from None
-    changed = [name for name in now if name not in FREE and before.get(name) != now[name]]
-    if changed:
-        name = changed[0]
-        raise ConfigError(f"{path.parent}: a run with {name} {before.get(name)!r}, not {now[name]!r}: give another --out")
-    if data[0] != data[1]:
-        raise ConfigError(f"{path.parent}: a run on other pairs than these, or with other weights: give another --out")
-
-
 def tensorboard(out: Path, step: int) -> Any:
     """A writer of events for TensorBoard, or None where that is not installed."""
     try:
@@ -632,39 +405,3 @@ class Clock:
             return 0.0
         later = list(self._recent)[1:]  # the first waits for the loader's processes to start
         return sum(waited for _, waited in later) / max(sum(seconds for seconds, _ in later), 1e-9)
-
-
-@contextlib.contextmanager
-def stopping() -> Iterator[Callable[[], int]]:
-    """Tells what exit code a signal asked for, 0 as long as none came. A second Ctrl-C stops at once."""
-    asked = 0
-
-    def note(number: int, frame: object) -> None:
-        nonlocal asked
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked = 128 + number
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def out_of_memory() -> Iterator[None]:
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if "DataLoader worker" in str(error):
-            raise ConfigError(
-                "a process that fetches samples was ended from outside, as a rule for want of memory: give fewer --workers, or a "
-                "larger /dev/shm. What is saved is kept"
-            ) from None
-        if isinstance(error, RuntimeError) and "out of memory" not in str(error) and "allocate memory" not in str(error):
-            raise
-        raise ConfigError(
-            "out of memory: give a smaller --micro-batch; a step stays as it is, as the rest is accumulated. What is saved is kept"
-        ) from None

@@ -1,0 +1,90 @@
+"""A run among processes: where it is, what they agree on, how it ends."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from ..errors import ConfigError, TwoviewError
+from .settings import PretrainConfig
+
+
+def make_fabric(config: PretrainConfig) -> Fabric:
+    """This process, or its place among those that torchrun or SLURM started."""
+    devices, nodes = _places(os.environ)
+    precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[config.precision]
+    if config.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("--precision fp16 needs a GPU: take bf16 or fp32")
+    strategy = "ddp" if devices * nodes > 1 else "auto"
+    fabric = Fabric(devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
+    fabric.launch()
+    return fabric
+
+
+def _places(known: Mapping[str, str]) -> tuple[int, int]:
+    """Processes of each node, and nodes."""
+    if "LOCAL_WORLD_SIZE" in known:  # torchrun
+        return int(known["LOCAL_WORLD_SIZE"]), int(known["WORLD_SIZE"]) // int(known["LOCAL_WORLD_SIZE"])
+    if "SLURM_STEP_NUM_TASKS" not in known:  # not of srun
+        return 1, 1
+    tasks, nodes = int(known["SLURM_STEP_NUM_TASKS"]), int(known.get("SLURM_STEP_NUM_NODES", "1"))
+    if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in known:
+        raise ConfigError("srun: give --ntasks-per-node, one task for each GPU")
+    return tasks // nodes, nodes
+
+
+def agreed(fabric: Fabric, call: Callable[[], Any]) -> Any:
+    """What a call gives, in the first process first; an error in one process is raised in all, so that none waits for it."""
+    found, error = None, None
+    with fabric.rank_zero_first():
+        try:
+            found = call()
+        except TwoviewError as raised:
+            error = raised
+    if fabric.world_size > 1:
+        errors: list[Any] = [None] * fabric.world_size
+        torch.distributed.all_gather_object(errors, error)
+        error = next((one for one in errors if one is not None), None)
+    if error is not None:
+        raise error
+    return found
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Callable[[], int]]:
+    """Tells what exit code a signal asked for, 0 as long as none came. A second Ctrl-C stops at once."""
+    asked = 0
+
+    def note(number: int, frame: object) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked = 128 + number
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def out_of_memory() -> Iterator[None]:
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if "DataLoader worker" in str(error):
+            raise ConfigError(
+                "a process that fetches samples was ended from outside, as a rule for want of memory: give fewer --workers, or a "
+                "larger /dev/shm. What is saved is kept"
+            ) from None
+        if isinstance(error, RuntimeError) and "out of memory" not in str(error) and "allocate memory" not in str(error):
+            raise
+        raise ConfigError(
+            "out of memory: give a smaller --micro-batch; a step stays as it is, as the rest is accumulated. What is saved is kept"
+        ) from None
