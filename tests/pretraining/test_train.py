@@ -124,7 +124,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 import test_train
 from twoview.pretraining.train import pretrain, replace, Reporter
-config = replace(test_train.CONFIG, epochs=8)
+config = replace(test_train.CONFIG, epochs=12)
 if __name__ == "__main__":
     pretrain(config, [test_train.source(Path(sys.argv[1]))], Path(sys.argv[2]), reporter=Reporter(say=lambda words: None))
 """
@@ -138,7 +138,7 @@ def test_two_processes_are_as_one(dataset: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", str(script)]
     done = subprocess.run([*command, str(dataset), str(tmp_path / "two")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    pretrain(replace(CONFIG, epochs=8), [source(dataset)], tmp_path / "one", reporter=Reporter(say=lambda words: None))
+    pretrain(replace(CONFIG, epochs=12), [source(dataset)], tmp_path / "one", reporter=Reporter(say=lambda words: None))
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == len(two) >= 50
     assert two[:50] == pytest.approx(one[:50], rel=1e-6)
@@ -227,7 +227,8 @@ def test_a_curriculum_by_the_manifest(dataset: Path) -> None:
     middle = float(np.median(overlaps))
     order = make_order(replace(SHORT, curriculum=(f"0.5 overlap > {middle}",)), [Source(pool=pool)])
     batches = list(order.batches(0, 4))
-    first, second = ({place.sample for batch in half for place in batch} for half in (batches[:7], batches[7:]))
+    half = len(batches) // 2
+    first, second = ({place.sample for batch in part for place in batch} for part in (batches[:half], batches[half:]))
     assert (overlaps[sorted(first)] > middle).all()
     assert (overlaps[sorted(second)] <= middle).any()
     for words, complaint in (
@@ -407,7 +408,8 @@ def test_a_series_is_kept(dataset: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, keep_every=1)
     pretrain(config, [source(dataset)], tmp_path / "run", reporter=QUIET)
     names = [int(folder.name[5:]) for folder in sorted((tmp_path / "run" / "checkpoints").iterdir())]
-    assert [step for step in names if step % 7 == 0] == [7, 14, 21, 28]
+    epoch = len(twoview.open(dataset)) // 4
+    assert [step for step in names if step % epoch == 0] == [epoch, 2 * epoch, 3 * epoch, 4 * epoch]
     assert len(names) <= 6
 
 
