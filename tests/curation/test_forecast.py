@@ -92,12 +92,12 @@ def test_a_sample_tells_about_what_a_run_gives(
     assert not found.whole
     assert found.num_groups <= groups + 5
     kept, measured, stored = real(paths, config, tmp_path / "pairs")
-    assert found.num_kept == pytest.approx(kept, rel=0.4, abs=3)  # of few pairs one or two more or less are much
+    assert found.num_kept == pytest.approx(kept, rel=0.4)
     assert found.num_measured == pytest.approx(measured, rel=0.4)
     assert kept > 0
     assert found.kept_low <= found.num_kept <= found.kept_high
     assert found.num_bytes == pytest.approx(forecast.bytes_of_parts(tmp_path / "pairs"), rel=0.5)
-    assert found.num_stored == pytest.approx(stored, rel=0.4, abs=3)
+    assert found.num_stored == pytest.approx(stored, rel=0.4)
 
 
 def test_of_walks(flat: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
