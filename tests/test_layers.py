@@ -10,7 +10,7 @@ import twoview
 PACKAGE = Path(twoview.__file__).parent
 LAYERS = (
     {"schema", "errors"},
-    {"geometry", "shards", "plan", "dataset", "licences", "listings"},
+    {"geometry", "shards", "plan", "dataset", "licences", "listings", "locks"},
     {"sources", "render"},
     {"curation", "pretraining"},
     {"audit", "duplicates", "selections", "exchange", "evaluation"},

@@ -15,7 +15,7 @@ ROOM_M = (8.0, 6.0, 2.8)
 """Length, width and height."""
 TEXTURE_PX_PER_M = 160
 SAME_BYTES = {"crf": "20", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
-"""With several threads, or its macroblock tree, x264 gives other bytes from one run to the next, and tests other numbers of pairs."""
+"""With several threads, or a tree of macroblocks, x264's bytes change from one run to the next, and with them numbers of pairs."""
 
 
 def write_walk(path: Path, seconds: float = 16.0, seed: int = 0) -> None:

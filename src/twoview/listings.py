@@ -10,6 +10,23 @@ from .errors import ConfigError
 Layout = Literal["mimic", "croco"]
 
 
+_PAIRS_TXT = ("pairs.txt", "habitat_release/pairs.txt")
+
+
+def layout_of(path: Path) -> Layout | None:
+    """Of a list of pairs, or of a folder that has one; None for anything else."""
+    if path.is_file():
+        return "mimic" if path.suffix.lower() == ".csv" else "croco"
+    if any((path / name).is_file() for name in _PAIRS_TXT):
+        return "croco"
+    return "mimic" if any("path1" in _first_line(file) for file in path.glob("*.csv")) else None
+
+
+def _first_line(path: Path) -> str:
+    with path.open(errors="replace") as file:
+        return file.readline(1000)
+
+
 def find_listing(path: Path, layout: Layout) -> Path:
     """The list of pairs, given it or its folder. Raises ConfigError where there is none, or several."""
     if path.is_file():
@@ -17,7 +34,7 @@ def find_listing(path: Path, layout: Layout) -> Path:
     if not path.is_dir():
         raise ConfigError(f"{path}: no such file or folder")
     if layout == "croco":
-        found = [p for p in (path / "pairs.txt", path / "habitat_release" / "pairs.txt") if p.is_file()][:1]
+        found = [path / name for name in _PAIRS_TXT if (path / name).is_file()][:1]
     else:
         found = sorted(p for p in path.glob("*.csv") if p.is_file())
     if len(found) != 1:

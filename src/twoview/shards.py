@@ -339,13 +339,26 @@ def read_bytes(out: Path, shard: str, offset: int, size: int) -> bytes:
 
 def read_sample(out: Path, shard: str, offset: int, size: int) -> dict[str, bytes]:
     """The files of one sample by their extension (`a.jpg`, ..., `json`), in one read."""
-    data = read_bytes(out, shard, offset, size)
-    files = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(data + bytes(1024))) as tar:
-            for entry in tar:
-                content = tar.extractfile(entry)
-                files[entry.name.partition(".")[2]] = content.read() if content else b""
-    except tarfile.TarError as error:
+        return {name: bytes(content) for name, content in files_in(read_bytes(out, shard, offset, size)).items()}
+    except ValueError as error:
         raise BrokenDatasetError(f"{out / shard}: no sample at offset {offset} ({error})") from None
+
+
+def files_in(sample: bytes) -> dict[str, memoryview]:
+    """The files of a sample, as it lies in its tar, by their extension: several times as fast as tarfile, and without a copy.
+
+    Raises ValueError where it is none: no header where one belongs, another sum than the header's own, or a file cut short.
+    """
+    files, at, view = {}, 0, memoryview(sample)
+    while at < len(sample):
+        header = sample[at : at + 512]
+        if sum(header[:148]) + 8 * 32 + sum(header[156:]) != int(header[148:154].strip(b" \0") or b"0", 8):
+            raise ValueError("bad checksum")
+        size = int(header[124:135], 8)
+        content = view[at + 512 : at + 512 + size]
+        if len(content) < size:
+            raise ValueError("unexpected end of data")
+        files[header[:100].rstrip(b"\0").decode().partition(".")[2]] = content
+        at += 512 + -(-size // 512) * 512
     return files

@@ -13,8 +13,8 @@ import pytest
 
 from runs import FLAGS, NUM_PARTS, curate, digests, driver, finish, litter, start, twoview, wait_for
 from twoview.cli import main
-from twoview.curation.locks import Lock, holder
 from twoview.errors import ConfigError
+from twoview.locks import Lock, holder
 from twoview.shards import finished_parts, is_finished, read_manifest, read_scenes
 
 
@@ -314,7 +314,7 @@ def test_lock_is_held_once_and_passed_on(tmp_path: Path) -> None:
 
 def test_lock_of_a_dead_holder_is_free(tmp_path: Path) -> None:
     path = tmp_path / "a.lock"
-    code = "import os, sys; from twoview.curation.locks import *; lock = Lock.acquire(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+    code = "import os, sys; from twoview.locks import *; lock = Lock.acquire(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -signal.SIGKILL
     assert path.exists()
     lock = Lock.acquire(path)

@@ -18,8 +18,8 @@ from models_made import encoder_config, masked_config
 import twoview
 from twoview.cli import main
 from twoview.cli.pretrain import draw
-from twoview.curation.locks import Lock
 from twoview.errors import BrokenDatasetError, ConfigError, TryLaterError, TwoviewError
+from twoview.locks import Lock
 from twoview.pretraining import train
 from twoview.pretraining.augment import CropsAndJitter, MultiCrop, ResizedCrop, Swapped, Views
 from twoview.pretraining.checkpoints import read_checkpoint

@@ -58,7 +58,7 @@ def reconstruct(args: Sequence[str]) -> int:
     from ..curation.measure import stored_picture
     from ..pretraining.masked import MaskedModel
     from ..pretraining.reconstruct import reconstruct
-    from ..report.panels import panel
+    from ..report.panels import panel, row
 
     @dataclass(frozen=True, kw_only=True)
     class Reconstruct:
@@ -111,8 +111,7 @@ def reconstruct(args: Sequence[str]) -> int:
         views = [stored_picture(path, given.crop, size) for path in (a, b)]
         done = reconstruct(model, views[0], views[1], seed=given.seed)
         print(f"loss {done.loss:.3f}: {a}, {b}")
-        predicted = (f"predicted, loss {done.loss:.3f}", done.predicted)
-        rows.append([("a", views[0]), ("hidden", done.hidden), ("given", done.given), predicted, ("b", views[1])])
+        rows.append(row(views[0], done, views[1]))
     write_picture(given.out, panel(rows), "--out")
     print(given.out)
     return DONE

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -12,9 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from ..errors import ConfigError
-from ..shards import write_whole
 from .curate import value_of
-from .terminal import DONE, counting, parse
+from .terminal import DONE, Line, counting, parse
 
 if TYPE_CHECKING:
     from ..pretraining.settings import PretrainConfig, Source
@@ -130,6 +128,7 @@ def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence
     from ..pretraining.pools import Decoded
     from ..pretraining.processes import agreed, make_fabric
     from ..pretraining.train import Reporter, pretrain
+    from ..shards import write_whole
 
     if decoded is not None and (config.labels or config.curriculum):
         raise ConfigError("--decoded has pictures alone: no labels, and no --curriculum, with it")
@@ -147,10 +146,8 @@ def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence
         out.mkdir(parents=True, exist_ok=True)
         if not any((out / "checkpoints").glob("step-*")):
             write_whole(out / "command.json", json.dumps({"args": list(args), "cwd": str(Path.cwd())}).encode())
-    line = _Line()
-    reporter = (
-        Reporter(say=line.say, progress=line.show, draw=draw) if fabric.global_rank == 0 else Reporter(say=lambda words: None)
-    )
+    line = Line()
+    reporter = Reporter(say=line.say, progress=_Progress(line), draw=draw)
     try:
         last = pretrain(config, sources, out, fabric=fabric, reporter=reporter)
     finally:
@@ -163,6 +160,7 @@ def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence
 def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
     """What DIR[@NAME][:WEIGHT] stands for: a dataset, here or in a store, a list of pairs, a folder of pictures."""
     from ..dataset import open_dataset, split_name
+    from ..listings import layout_of
     from ..pretraining.pools import ListedPairs, Pictures, RemoteShards, StoredPairs
     from ..pretraining.settings import Source
 
@@ -183,14 +181,10 @@ def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
         selection = at + selection
         shards = RemoteShards(uri, cache / hashlib.sha256(uri.encode()).hexdigest()[:12], KEPT_SHARDS)
         pool: Any = StoredPairs(open_dataset(f"{shards.fetch_manifest()}{selection}"), labels, shards)
-    elif path.is_file():
-        pool = ListedPairs(path, "mimic" if path.suffix.lower() == ".csv" else "croco")
     elif (split_name(name)[0] / "plan.parquet").exists():
         pool = StoredPairs(open_dataset(name), labels)
-    elif (path / "pairs.txt").is_file() or (path / "habitat_release" / "pairs.txt").is_file():
-        pool = ListedPairs(path, "croco")
-    elif any("path1" in _first_line(file) for file in path.glob("*.csv")):
-        pool = ListedPairs(path, "mimic")
+    elif layout := layout_of(path):
+        pool = ListedPairs(path, layout)
     elif path.is_dir():
         pool = Pictures(path)
     else:
@@ -202,7 +196,7 @@ def draw(path: Path, model: Any, batch: Any) -> None:
     """Reconstructions of the first pairs of a batch."""
     from ..pretraining.masked import MaskedModel
     from ..pretraining.reconstruct import reconstruct
-    from ..report.panels import panel
+    from ..report.panels import panel, row
     from .look import write_picture
 
     if not isinstance(model, MaskedModel):
@@ -211,47 +205,26 @@ def draw(path: Path, model: Any, batch: Any) -> None:
     for i in range(min(SHOWN, len(batch.seeds))):
         a: Any = batch.a[i].permute(1, 2, 0).cpu().numpy()
         b = None if batch.b is None else batch.b[i].permute(1, 2, 0).cpu().numpy()
-        done = reconstruct(model, a, b, seed=i)
-        row = [("a", a), ("hidden", done.hidden), ("given", done.given), (f"predicted, loss {done.loss:.3f}", done.predicted)]
-        rows.append(row if b is None else [*row, ("b", b)])
+        rows.append(row(a, reconstruct(model, a, b, seed=i), b))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_picture(path, panel(rows), "--out")
 
 
-def _first_line(path: Path) -> str:
-    with path.open(errors="replace") as file:
-        return file.readline(1000)
+class _Progress:
+    """The state of a run."""
 
-
-class _Line:
-    """The state of a run, on one line of a terminal; elsewhere a line every ten seconds."""
-
-    def __init__(self) -> None:
-        self._on_terminal = sys.stderr.isatty()
-        self._told = self._began = time.monotonic()
+    def __init__(self, line: Line) -> None:
+        self._line, self._began = line, time.monotonic()
         self._first: int | None = None
 
-    def show(self, now: "Progress") -> None:
-        at = time.monotonic()
+    def __call__(self, now: "Progress") -> None:
         self._first = now.step - 1 if self._first is None else self._first
-        if at - self._told < (0.2 if self._on_terminal else 10) and now.step < now.steps:
-            return
-        self._told = at
-        left = (at - self._began) / (now.step - self._first) * (now.steps - now.step)
-        words = (
+        left = (time.monotonic() - self._began) / (now.step - self._first) * (now.steps - now.step)
+        self._line.show(
             f"step {now.step:,} of {now.steps:,}, epoch {now.epoch:.2f}, loss {now.loss:.4f}, {now.samples_per_s:,.1f} pairs/s, "
-            f"{_span(left)} left"
+            f"{_span(left)} left",
+            at_once=now.step == now.steps,
         )
-        shown = f"\r\x1b[K{words}" if self._on_terminal else f"twoview: {words}"
-        print(shown, end="" if self._on_terminal else "\n", file=sys.stderr, flush=True)
-
-    def say(self, words: str) -> None:
-        self.end()
-        print(f"twoview: {words}", file=sys.stderr, flush=True)
-
-    def end(self) -> None:
-        if self._on_terminal:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
 def _span(seconds: float) -> str:

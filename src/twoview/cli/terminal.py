@@ -73,25 +73,41 @@ def print_faults(faults: Iterable[tuple[str, str]], where: str = "") -> None:
         print(f"and {len(faults) - shown:,} more inputs with faults{where}")
 
 
+class Line:
+    """What goes on, on one line of a terminal; elsewhere a line every ten seconds."""
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._told = time.monotonic()
+
+    def show(self, words: str, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if now - self._told < (0.2 if self._on_terminal else 10) and not at_once:
+            return
+        self._told = now
+        shown = f"\r\x1b[K{words}" if self._on_terminal else f"twoview: {words}"
+        print(shown, end="" if self._on_terminal else "\n", file=sys.stderr, flush=True)
+
+    def say(self, words: str) -> None:
+        """A line of its own."""
+        self.end()
+        print(f"twoview: {words}", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self._on_terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def counting(
     verb: str, what: str = "pairs", stopped: str = "stopped: the same command goes on"
 ) -> Iterator[Callable[[int, int], None]]:
     """A bar of pairs (or what it is) done of all on a terminal; elsewhere a line every ten seconds."""
-    told = started = time.monotonic()
-    on_terminal = sys.stderr.isatty()
+    line, started = Line(), time.monotonic()
 
     def tell(num: int, total: int) -> None:
-        nonlocal told
-        now = time.monotonic()
-        if now - told < (0.2 if on_terminal else 10):
-            return
-        told = now
-        left = (now - started) * (total - num) / max(num, 1)
-        words = f"{num:,} of {total:,} {what} {verb}" + (f", about {left:,.0f} s left" if num else "")
-        print(
-            f"\r\x1b[K{words}" if on_terminal else f"twoview: {words}", end="" if on_terminal else "\n", file=sys.stderr, flush=True
-        )
+        left = (time.monotonic() - started) * (total - num) / max(num, 1)
+        line.show(f"{num:,} of {total:,} {what} {verb}" + (f", about {left:,.0f} s left" if num else ""))
 
     try:
         yield tell
@@ -99,5 +115,4 @@ def counting(
         print(f"\n{stopped}", file=sys.stderr)
         raise
     finally:
-        if on_terminal:
-            print("\r\x1b[K", end="", file=sys.stderr)
+        line.end()

@@ -30,13 +30,13 @@ import pyarrow as pa
 
 from .. import __version__
 from ..errors import BrokenDatasetError, ConfigError, TwoviewError
+from ..locks import Lock, holder
 from ..plan import Plan, about, check_same, make_plan, read_plan, write_plan
 from ..schema import Pair, Row, Source
 from ..shards import explained, finished_parts, is_finished, write_whole
 from .composition import Composition
 from .crew import Crew, Worker
 from .curate import CurateConfig, OpenScene, curate_part
-from .locks import Lock, holder
 
 MAX_DEATHS = 2
 """A part whose worker dies this often stops the run."""

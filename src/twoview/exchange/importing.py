@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Int16, UInt8
 
 from ..curation.engine import versions
-from ..curation.locks import Lock, holder
 from ..curation.verdicts import perceptual_hash, sharpness
 from ..curation.views import JPEG_QUALITY
 from ..dataset import decode
 from ..errors import ConfigError, TryLaterError, UnreadableError
 from ..listings import Layout, find_listing, listed_pairs
+from ..locks import Lock, holder
 from ..plan import Plan, Slice, read_plan, write_plan
 from ..schema import OUTSIDE, UNKNOWN, Row
 from ..shards import SceneRow, ShardWriter, explained, finished_parts, key_of, read_scenes, write_whole

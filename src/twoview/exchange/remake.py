@@ -24,11 +24,11 @@ from ..curation.composition import Composition, Sources
 from ..curation.crew import Crew
 from ..curation.curate import CurateConfig
 from ..curation.engine import Job, Progress, run, versions, writable
-from ..curation.locks import Lock
 from ..curation.opened import OpenScene
 from ..curation.recorded import config_of
 from ..dataset import selection_path
 from ..errors import BrokenDatasetError, ConfigError, UnreadableError
+from ..locks import Lock
 from ..plan import Plan, Slice, about, read_plan, write_plan
 from ..schema import Row
 from ..shards import finished_parts, read_manifest, write_whole

@@ -105,16 +105,10 @@ class Decoder(nn.Module):
         if positions is not None:
             x = x + positions
             memory = None if memory is None else memory + positions
-        turn = self._rotation(grid)
+        turn = rotation(self.encoder, self.config.heads, self.config.width, grid, None, self.embed.weight)
         for block in self.blocks:
             x = block(x, memory, turn)
         x = x[:, num_class:]
         if wanted is not None:
             x = x.gather(1, wanted[..., None].expand(-1, -1, x.shape[2]))
         return self.head(self.norm(x))
-
-    def _rotation(self, grid: Grid) -> Rotation | None:
-        if self.encoder.positions != "rotary":
-            return None
-        head = self.config.width // self.config.heads
-        return rotation(grid, head, self.encoder.rotary_base, self.encoder.class_token, None, self.embed.weight)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from .data import Batch
+from .schedule import by_cosine
 from .vit import ViT, ViTConfig, vit_config
 
 
@@ -169,7 +170,7 @@ class DINO(nn.Module):
 
         progress: share of training that is done.
         """
-        keep = 1 - (1 - self.config.momentum) * (math.cos(math.pi * self.progress) + 1) / 2
+        keep = by_cosine(self.progress, self.config.momentum, 1.0)
         for its, new in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             its.lerp_(new, 1 - keep)
         self.progress = progress

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,12 +20,12 @@ import pyarrow.fs as pafs
 import simplejpeg
 from jaxtyping import Float32, Int16, Int64, UInt8
 
-from ..curation.locks import Lock
 from ..dataset import Dataset, keys_where
 from ..errors import BrokenDatasetError, ConfigError
 from ..licences import UNKNOWN
 from ..listings import Layout, find_listing, listed_pairs
-from ..shards import explained
+from ..locks import Lock
+from ..shards import explained, files_in, read_bytes
 from .checkpoints import Seen, seen
 
 Picture = UInt8[np.ndarray, "h w 3"]
@@ -75,17 +74,17 @@ class StoredPairs:
 
     def __getitem__(self, index: int) -> Sample:
         shard, offset, size = self.dataset.place(index)
-        path = str(self.dataset.path / shard)
-        if self.shards is not None:
-            files = files_in(self.shards.read(shard, offset, size), path)
-        else:
-            file = _opened(path)
-            files = files_in(_read_at(file.number, path, offset, size), path)
-        sample = Sample(a=decode_jpeg(files["a.jpg"], path), b=decode_jpeg(files["b.jpg"], path))
-        if not self.labels:
-            return sample
-        arrays = {name: np.load(io.BytesIO(files[f"{name}.npy"]), allow_pickle=False) for name in ("patches", "points")}
-        return replace(sample, **arrays, grid=tuple(json.loads(bytes(files["json"]))["patch_grid"]))
+        try:
+            data = self.shards.read(shard, offset, size) if self.shards else read_bytes(self.dataset.path, shard, offset, size)
+            files = files_in(data)
+            sample = Sample(a=_decoded(files["a.jpg"]), b=_decoded(files["b.jpg"]))
+            if not self.labels:
+                return sample
+            arrays = {name: np.load(io.BytesIO(files[f"{name}.npy"]), allow_pickle=False) for name in ("patches", "points")}
+            return replace(sample, **arrays, grid=tuple(json.loads(bytes(files["json"]))["patch_grid"]))
+        except (OSError, ValueError, KeyError) as error:
+            why = getattr(error, "strerror", None) or f"no sample of twoview at offset {offset}, {error}: twoview audit says more"
+            raise BrokenDatasetError(f"{self.dataset.path / shard}: {why}") from None
 
     def seen(self) -> Seen:
         return seen(self.dataset)
@@ -130,12 +129,10 @@ class RemoteShards:
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
         """A piece of a shard. Raises BrokenDatasetError where the store has none such."""
-        path = self.cache / shard
         while True:
             try:
-                with path.open("rb") as file:
-                    os.utime(path)
-                    return _read_at(file.fileno(), str(path), offset, size)
+                os.utime(self.cache / shard)
+                return read_bytes(self.cache, shard, offset, size)
             except FileNotFoundError:  # not fetched yet, or gone meanwhile
                 self._fetch(shard)
 
@@ -307,27 +304,9 @@ class Singles:
         return self.pool.seen()
 
 
-def decode_jpeg(data: bytes | memoryview, where: str) -> Picture:
-    """RGB of a stored picture, to the bit as OpenCV and PIL decode it."""
-    try:
-        return simplejpeg.decode_jpeg(data, fastdct=False, fastupsample=False)
-    except ValueError as error:
-        raise BrokenDatasetError(f"{where}: a stored picture cannot be decoded ({error}): twoview audit names it") from None
-
-
-def files_in(data: bytes, where: str) -> dict[str, memoryview]:
-    """The files of one sample of a shard by their extension, without a copy. data: as it lies in the tar (docs/format.md)."""
-    files, at, view = {}, 0, memoryview(data)
-    try:
-        while at + 512 <= len(data) and data[at]:
-            name = data[at : at + 100].rstrip(b"\0").decode()
-            size = int(data[at + 124 : at + 135], 8)
-            files[name.partition(".")[2]] = view[at + 512 : at + 512 + size]
-            at += 512 + -(-size // 512) * 512
-        files["a.jpg"], files["b.jpg"]
-    except (ValueError, KeyError):
-        raise BrokenDatasetError(f"{where}: no sample of twoview where its manifest says: twoview audit names it") from None
-    return files
+def _decoded(jpeg: memoryview) -> Picture:
+    """RGB of a stored picture, to the bit as `twoview.dataset.decode` gives it, faster and without OpenCV. Raises ValueError."""
+    return simplejpeg.decode_jpeg(jpeg, fastdct=False, fastupsample=False)
 
 
 def _sha256_of(words: bytes, files: Iterable[Path]) -> str:
@@ -337,36 +316,3 @@ def _sha256_of(words: bytes, files: Iterable[Path]) -> str:
         size = path.stat().st_size if path.exists() else -1
         digest.update(f"{size} ".encode())
     return digest.hexdigest()
-
-
-class _File:
-    """Open until nobody holds it."""
-
-    number = -1
-
-    def __init__(self, path: str) -> None:
-        try:
-            self.number = os.open(path, os.O_RDONLY)
-        except OSError as error:
-            raise BrokenDatasetError(f"{path}: {error.strerror}") from None
-
-    def __del__(self) -> None:
-        if self.number >= 0:
-            os.close(self.number)
-
-
-@lru_cache(maxsize=128)
-def _opened(path: str) -> _File:
-    return _File(path)
-
-
-def _read_at(number: int, path: str, offset: int, size: int) -> bytes:
-    try:
-        data = os.pread(number, size, offset)
-    except OSError as error:
-        raise BrokenDatasetError(f"{path}: {error.strerror}") from None
-    if len(data) != size:
-        raise BrokenDatasetError(
-            f"{path}: ends before offset {offset + size}, the shard is cut off: twoview audit says what is missing"
-        )
-    return data

@@ -8,7 +8,7 @@ def learning_rate(epoch: float, epochs: float, warm_up_epochs: float, peak: floa
     published (MAE, CroCo, MIMIC)."""
     if epoch < warm_up_epochs:
         return peak * epoch / warm_up_epochs
-    return last + (peak - last) * 0.5 * (1 + math.cos(math.pi * (epoch - warm_up_epochs) / (epochs - warm_up_epochs)))
+    return by_cosine((epoch - warm_up_epochs) / (epochs - warm_up_epochs), peak, last)
 
 
 def by_cosine(share: float, first: float, last: float) -> float:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from .. import __version__
 from ..errors import ConfigError
 from .augment import Augment, Swapped
+from .checkpoints import Seen
 from .masked import MaskedConfig
 from .order import Order
 from .pools import Pool
@@ -95,9 +96,9 @@ FREE = ("workers", "micro_batch", "save_every", "keep_every", "panel_every", "co
 """What another go at a run may change."""
 
 
-def described(config: PretrainConfig, order: Order, sources: Sequence[Source]) -> dict[str, Any]:
-    """RUN/config.json."""
-    data = [asdict(source.pool.seen()) | {"weight": source.weight} for source in sources]
+def described(config: PretrainConfig, order: Order, seen: Sequence[Seen], weights: Sequence[float]) -> dict[str, Any]:
+    """RUN/config.json. seen, weights: of the sources."""
+    data = [asdict(one) | {"weight": weight} for one, weight in zip(seen, weights, strict=True)]
     return {"twoview": __version__, "steps": order.steps, "config": _plain(config), "data": data}
 
 

@@ -24,8 +24,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from ..curation.locks import Lock, holder
 from ..errors import ConfigError, TwoviewError
+from ..locks import Lock, holder
 from ..shards import explained, write_whole
 from .alarms import Alarms
 from .checkpoints import has_form, write_checkpoint
@@ -305,7 +305,7 @@ class Run:
         """Takes the folder, and writes what the run is: by the first process."""
         path = self.out / "config.json"
         if self.fabric.global_rank == 0:
-            config = described(self.config, self.order, self.sources)
+            config = described(self.config, self.order, self.seen, [source.weight for source in self.sources])
             with explained(self.out):
                 self.out.mkdir(parents=True, exist_ok=True)
                 self._lock = Lock.acquire(self.out / ".lock")

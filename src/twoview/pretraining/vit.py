@@ -58,11 +58,6 @@ class ViTConfig:
             raise ConfigError("drop_path of a ViT lies in [0, 1); mlp_ratio, norm_eps and std are larger than 0")
 
     @property
-    def num_patches(self) -> int:
-        """Of a picture of image_px."""
-        return (self.image_px // self.patch_px) ** 2
-
-    @property
     def patch_values(self) -> int:
         return 3 * self.patch_px**2
 
@@ -141,10 +136,10 @@ class ViT(nn.Module):
         if self.config.class_token:
             first = self.cls_token if positions is None else self.cls_token + positions[:, :1]
             x = torch.cat([first.expand(len(x), -1, -1), x], dim=1)
-        rotation = self.rotation(grid, visible)
+        turn = rotation(self.config, self.config.heads, self.config.width, grid, visible, self.patch_embed.proj.weight)
         passed = self._passed_over(seeds)
         for i, block in enumerate(self.blocks):
-            x = block(x, rotation, None if passed is None else passed[:, i])
+            x = block(x, turn, None if passed is None else passed[:, i])
         return self.norm(x)
 
     def grid(self, images: Shaped[Tensor, "b 3 h w"]) -> Grid:
@@ -156,13 +151,6 @@ class ViT(nn.Module):
     def positions(self, grid: Grid) -> Float[Tensor, "1 n d"] | None:
         """What is added to the tokens of a picture; None where positions are rotary."""
         return stored_positions(self, grid, self.config.class_token)
-
-    def rotation(self, grid: Grid, visible: Int64[Tensor, "b v"] | None = None) -> "Rotation | None":
-        """What attention turns queries and keys by; None where positions are not rotary."""
-        if self.config.positions != "rotary":
-            return None
-        head = self.config.width // self.config.heads
-        return rotation(grid, head, self.config.rotary_base, self.config.class_token, visible, self.patch_embed.proj.weight)
 
     def normalised(self, patches: Shaped[Tensor, "b n k"]) -> Float[Tensor, "b n k"]:
         """Patches as the model sees them: uint8 less the mean, by the deviation; floats as they are."""
@@ -208,7 +196,7 @@ def store_positions(module: nn.Module, kind: str, width: int, side: int, class_t
 
 
 def stored_positions(module: nn.Module, grid: Grid, class_token: bool) -> Float[Tensor, "1 n d"] | None:
-    """`pos_embed`, interpolated to the grid of a picture (bicubic, as the MAE, DINO and MultiMAE evaluations)."""
+    """`pos_embed`, interpolated to the grid of a picture: bicubic, to its very size, as Hugging Face does."""
     table = getattr(module, "pos_embed", None)
     if table is None:
         return None
@@ -225,16 +213,21 @@ Rotation = tuple[Tensor, Tensor]
 """Cosines and sines [b or 1, 1, n, head]."""
 
 
-def rotation(grid: Grid, head: int, base: float, class_token: bool, visible: Int64[Tensor, "b v"] | None, like: Tensor) -> Rotation:
+def rotation(
+    config: ViTConfig, heads: int, width: int, grid: Grid, visible: Int64[Tensor, "b v"] | None, like: Tensor
+) -> Rotation | None:
     """Rotary positions (RoPE100 of CroCo v2): a head's first half turns with a patch's row, its second with its column.
 
-    head: its width, which 4 divides. The class token does not turn.
+    None where positions are not rotary. heads, width: of the encoder, or of its decoder. The class token does not turn.
     """
-    rates = base ** (-torch.arange(head // 4, device=like.device) / (head // 4))
+    if config.positions != "rotary":
+        return None
+    head = width // heads
+    rates = config.rotary_base ** (-torch.arange(head // 4, device=like.device) / (head // 4))
     row, column = torch.meshgrid(*(torch.arange(n, device=like.device) for n in grid), indexing="ij")
     angles = torch.cat([place.reshape(-1, 1) * rates for place in (row, row, column, column)], dim=1)
     angles = angles[None] if visible is None else angles[visible]
-    if class_token:
+    if config.class_token:
         angles = F.pad(angles, (0, 0, 1, 0))
     return angles.cos()[:, None].to(like.dtype), angles.sin()[:, None].to(like.dtype)
 

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
 
-Picture = UInt8[np.ndarray, "h w 3"]
+from ..pretraining.reconstruct import Picture, Reconstruction
 
 GAP_PX, LINE_PX, LEAST_PX = 6, 26, 224
 PAPER, INK = (255, 255, 255), (30, 30, 30)
+
+
+def row(a: Picture, done: Reconstruction, b: Picture | None) -> list[tuple[str, Picture]]:
+    """What there is to see of one pair, in the order of sight; b is last, where there is one."""
+    shown = [("a", a), ("hidden", done.hidden), ("given", done.given), (f"predicted, loss {done.loss:.3f}", done.predicted)]
+    return shown if b is None else [*shown, ("b", b)]
 
 
 def panel(rows: Sequence[Sequence[tuple[str, Picture]]]) -> Picture:

@@ -7,8 +7,8 @@ import socket
 import time
 from pathlib import Path
 
-from ..errors import ConfigError
-from ..shards import explained
+from .errors import ConfigError
+from .shards import explained
 
 
 class Lock:
