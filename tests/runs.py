@@ -44,8 +44,8 @@ def driver(folder: Path, patches: str) -> Path:
     script.write_text(
         f"""import os, signal, sys, time
 from pathlib import Path
-from twoview import cli, plan, shards
-from twoview.curation import curate, engine, locks
+from twoview import cli, locks, plan, shards
+from twoview.curation import curate, engine
 
 {patches}
 

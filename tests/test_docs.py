@@ -75,7 +75,7 @@ def test_the_composition_of_extend() -> None:
 def test_training_as_in_readme(as_in_readme: Path) -> None:
     """Both lines as they stand, but for fewer epochs."""
     first, again = README.split("\n## Models\n")[1].split("```")[3].strip().splitlines()
-    few = ["--epochs", "2", "--warm-up-epochs", "1", "--batch", "8", "--workers", "0"]
+    few = ["--epochs", "2", "--warm-up-epochs", "1", "--workers", "0"]
     assert main([*first.partition("#")[0].split()[1:], *few]) == 0
     assert main(again.partition("#")[0].split()[1:]) == 0
     assert (as_in_readme / "run" / "panels").exists()
