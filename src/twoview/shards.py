@@ -127,6 +127,15 @@ def write_whole(path: Path, data: bytes) -> None:
         aside.unlink(missing_ok=True)
 
 
+def sync_folder(path: Path) -> None:
+    """So that what was renamed in a folder is there after a power cut too."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """A full disk as TryLaterError with a line that says what to do."""

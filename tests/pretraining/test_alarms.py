@@ -23,13 +23,11 @@ def test_a_flat_loss() -> None:
 
 def test_a_second_view_that_is_ignored() -> None:
     alarms = Alarms(quiet_until=10)
-    said = [words for step in range(0, 100, 5) for words in alarms.foreign(step, 1.0, 1.001)]
+    said = [words for step in range(0, 100, 5) for words in alarms.foreign(step, 0.001)]
     assert len(said) == 1
     assert "ignored" in said[0]
-    assert not any(alarms.foreign(90, 1.0, 1.2) for _ in range(FOREIGN_CHECKS))
-    assert (
-        len([words for _ in range(FOREIGN_CHECKS) for words in alarms.foreign(90, 1.0, 1.0)]) == 1
-    )  # again, when it had gone quiet
+    assert not any(alarms.foreign(90, 0.2) for _ in range(FOREIGN_CHECKS))
+    assert len([words for _ in range(FOREIGN_CHECKS) for words in alarms.foreign(90, 0.0)]) == 1  # again, when it had gone quiet
 
 
 def test_a_loader_that_is_too_slow() -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from models_made import encoder_config, masked_config
+from small_runs import CONFIG, QUIET, SHORT, losses, source
 
 import twoview
 from twoview.cli import main
@@ -25,41 +26,18 @@ from twoview.pretraining.augment import CropsAndJitter, MultiCrop, ResizedCrop, 
 from twoview.pretraining.checkpoints import read_checkpoint
 from twoview.pretraining.dino import DINOConfig
 from twoview.pretraining.made import make_order
-from twoview.pretraining.pools import Decoded, ListedPairs, Pictures, RemoteShards, Sample, Singles, StoredPairs
+from twoview.pretraining.pools import Decoded, ListedPairs, Pictures, Sample, Singles, StoredPairs
 from twoview.pretraining.recipes import PRETRAIN
 from twoview.pretraining.schedule import by_cosine, learning_rate
-from twoview.pretraining.settings import PretrainConfig, Source
+from twoview.pretraining.settings import Source
 from twoview.pretraining.train import Reporter, pretrain
-
-CONFIG = PretrainConfig(
-    model=masked_config(),
-    augment=CropsAndJitter(size=32, swap=True),
-    epochs=4,
-    warm_up_epochs=1.0,
-    base_lr=5e-2,
-    batch=4,
-    micro_batch=2,
-    workers=0,
-    save_every=3,
-    panel_every=0,
-)
-
-
-def losses(out: Path) -> list[float]:
-    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, len(lines) + 1))
-    return [line["loss"] for line in lines]
-
-
-def source(dataset: Path, **fields) -> Source:
-    return Source(pool=StoredPairs(twoview.open(dataset)), **fields)
 
 
 @pytest.fixture(scope="module")
 def alone(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody stopped."""
     out = tmp_path_factory.mktemp("alone") / "run"
-    pretrain(CONFIG, [source(dataset)], out, reporter=Reporter(say=lambda words: None))
+    pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
     assert len(losses(out)) > 20
     return out
 
@@ -68,15 +46,15 @@ SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import test_train
+import small_runs
 import twoview.pretraining.train as train
 out, at, workers, how = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), getattr(signal, sys.argv[5])
 def progress(now):
     if now.step == at:
         os.kill(os.getpid(), how)
-config = train.replace(test_train.CONFIG, workers=workers)
+config = train.replace(small_runs.CONFIG, workers=workers)
 reporter = train.Reporter(progress=progress, say=lambda words: None)
-train.pretrain(config, [test_train.source(Path(sys.argv[1]))], out, reporter=reporter)
+train.pretrain(config, [small_runs.source(Path(sys.argv[1]))], out, reporter=reporter)
 """
 
 
@@ -109,55 +87,16 @@ def test_stopped_it_saves(dataset: Path, alone: Path, tmp_path: Path, how: str, 
     assert stopped(dataset, out, 5, workers, how) == code
     assert [folder.name for folder in sorted((out / "checkpoints").iterdir())] == ["step-0000003", "step-0000005"]
     assert len(losses(out)) == 5
-    pretrain(CONFIG, [source(dataset)], out, reporter=Reporter(say=lambda words: None))
+    pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
     assert losses(out) == losses(alone)
 
 
 def test_pieces_of_a_batch_add_up(dataset: Path, alone: Path, tmp_path: Path) -> None:
-    pretrain(replace(CONFIG, micro_batch=4), [source(dataset)], tmp_path / "run", reporter=Reporter(say=lambda words: None))
+    pretrain(replace(CONFIG, micro_batch=4), [source(dataset)], tmp_path / "run", reporter=QUIET)
     assert losses(tmp_path / "run") == pytest.approx(losses(alone), rel=1e-4)
 
 
-TWO = """
-import sys
-from pathlib import Path
-sys.path.insert(0, {tests!r})
-import test_train
-from twoview.pretraining.train import pretrain, replace, Reporter
-config = replace(test_train.CONFIG, epochs=12)
-if __name__ == "__main__":
-    pretrain(config, [test_train.source(Path(sys.argv[1]))], Path(sys.argv[2]), reporter=Reporter(say=lambda words: None))
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_are_as_one(dataset: Path, tmp_path: Path) -> None:
-    """Over gloo, started by torchrun: half of each batch each, and the losses of one, over 50 steps."""
-    script = tmp_path / "two.py"
-    script.write_text(TWO.format(tests=str(Path(__file__).parent)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29517", str(script)]
-    done = subprocess.run([*command, str(dataset), str(tmp_path / "two")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    pretrain(replace(CONFIG, epochs=12), [source(dataset)], tmp_path / "one", reporter=Reporter(say=lambda words: None))
-    one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
-    assert len(one) == len(two) >= 50
-    assert two[:50] == pytest.approx(one[:50], rel=1e-6)
-
-
-@pytest.mark.slow
-def test_what_one_process_cannot_read_ends_all(tmp_path: Path) -> None:
-    words = [str(tmp_path / "nowhere"), "--recipe", "tiny_croco", "--out", str(tmp_path / "run")]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29518", "-m", "twoview"]
-    done = subprocess.run([*command, "pretrain", *words], capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode != 0
-    assert "no dataset, list of pairs or folder of pictures there" in done.stderr
-
-
 # Data
-
-
-QUIET = Reporter(say=lambda words: None)
-SHORT = replace(CONFIG, epochs=2, augment=Swapped(size=32))
 
 
 @pytest.mark.parametrize("singles", [True, False], ids=["mae", "mae of views"])
@@ -194,6 +133,10 @@ def test_the_published_layouts_and_folders(dataset: Path, photos: Path, tmp_path
     assert folder[0].a.ndim == 3
     assert folder[0].b is None
     assert len(Singles(StoredPairs(pairs))) == 2 * len(pairs)
+    mixed = [source(dataset), Source(pool=folder)]  # of pairs both views, of pictures each
+    mae = replace(SHORT, model=masked_config(second_view=False), augment=ResizedCrop(size=32), singles=True)
+    pretrain(mae, mixed, tmp_path / "mixed", reporter=QUIET)
+    assert len(losses(tmp_path / "mixed")) == 2 * ((2 * len(pairs) + 20) // 4)
     with pytest.raises(ConfigError, match="needs a second view"):
         pretrain(replace(SHORT, augment=ResizedCrop(size=32)), [Source(pool=folder)], tmp_path / "run", reporter=QUIET)
 
@@ -238,19 +181,6 @@ def test_a_curriculum_by_the_manifest(dataset: Path) -> None:
     ):
         with pytest.raises(ConfigError, match=complaint):
             make_order(replace(SHORT, curriculum=(words,)), [Source(pool=pool)])
-
-
-def test_shards_from_a_store(dataset: Path, tmp_path: Path) -> None:
-    """Fetched when they are needed, and no more kept than asked for; the pairs are those of the folder."""
-    shards = RemoteShards(dataset.as_uri(), tmp_path / "cache", keep=1)
-    pool = StoredPairs(twoview.open(shards.fetch_manifest()), shards=shards)
-    near = StoredPairs(twoview.open(dataset))
-    assert len(pool) == len(near)
-    assert all(np.array_equal(pool[i].b, near[i].b) for i in range(len(near)))
-    assert len(list((tmp_path / "cache" / "shards").glob("*.tar"))) == 1
-    assert len(pool.starts()) > 1
-    run = pretrain(SHORT, [Source(pool=pool)], tmp_path / "run", reporter=QUIET)
-    assert run.exists()
 
 
 class Stop(Exception):

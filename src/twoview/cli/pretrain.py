@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ..errors import ConfigError
+from ..errors import ConfigError, TryLaterError
 from .curate import value_of
 from .terminal import DONE, Line, counting, parse
 
@@ -150,6 +150,11 @@ def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence
     reporter = Reporter(say=line.say, progress=_Progress(line), draw=draw)
     try:
         last = pretrain(config, sources, out, fabric=fabric, reporter=reporter)
+    except (KeyboardInterrupt, SystemExit, TryLaterError):
+        saved = sorted((out / "checkpoints").glob("step-*"))
+        if saved and fabric.global_rank == 0:
+            line.say(f"stopped; saved: {saved[-1]}; twoview pretrain --resume {out} goes on")
+        raise
     finally:
         line.end()
     if fabric.global_rank == 0:

@@ -39,15 +39,15 @@ class Alarms:
             "nothing is learnt?), and at the panels: are the pictures what they should be?",
         )
 
-    def foreign(self, step: int, true: float, foreign: float) -> list[str]:
+    def foreign(self, step: int, gain: float) -> list[str]:
         """After a look at a batch with the second views of others."""
-        self.gains.append((foreign - true) / true)
+        self.gains.append(gain)
         ready = len(self.gains) == FOREIGN_CHECKS and step >= self.quiet_until
-        gain = float(np.mean(self.gains))
+        mean = float(np.mean(self.gains))
         return self._say(
             "foreign",
-            ready and gain < LEAST_GAIN,
-            f"the second view is ignored: with that of another pair the loss is {gain:+.1%} "
+            ready and mean < LEAST_GAIN,
+            f"the second view is ignored: with that of another pair the loss is {mean:+.1%} "
             "higher. Look at the pairs (twoview audit): do they show the same things? Early in training this is common",
         )
 

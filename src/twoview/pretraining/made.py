@@ -12,7 +12,7 @@ from ..errors import ConfigError
 from .dino import DINO, DINOConfig
 from .masked import MaskedConfig, MaskedModel
 from .order import Order, Share
-from .pools import Pool, StoredPairs
+from .pools import Pool, Singles, StoredPairs
 from .settings import PretrainConfig, Source
 
 WINDOW = 20_000
@@ -44,7 +44,7 @@ def make_optimiser(model: nn.Module, config: PretrainConfig) -> torch.optim.Adam
 def make_order(config: PretrainConfig, sources: Sequence[Source]) -> Order:
     shares = []
     for source in sources:
-        factor = 2 if config.singles else 1
+        factor = Singles(source.pool).num_views if config.singles else 1
         stages = [_stage(words) for words in config.curriculum]
         allowed = tuple((until, _allowed(source.pool, condition, factor)) for until, condition in stages)
         share = Share(size=factor * len(source.pool), weight=source.weight, allowed=allowed)

@@ -21,7 +21,7 @@ import simplejpeg
 from jaxtyping import Float32, Int16, Int64, UInt8
 
 from ..dataset import Dataset, keys_where
-from ..errors import BrokenDatasetError, ConfigError
+from ..errors import BrokenDatasetError, ConfigError, TryLaterError
 from ..licences import UNKNOWN
 from ..listings import Layout, find_listing, listed_pairs
 from ..locks import Lock
@@ -31,7 +31,7 @@ from .checkpoints import Seen, seen
 Picture = UInt8[np.ndarray, "h w 3"]
 
 SOME_FILES = 200
-"""Of a list, whose sizes go into its fingerprint."""
+"""Of a list or a folder, whose sizes go into its fingerprint."""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -112,9 +112,9 @@ class RemoteShards:
 
     def fetch_manifest(self) -> Path:
         """A folder that `twoview.open` reads, all but the shards."""
-        store, root = _store(self.uri)
         self.cache.mkdir(parents=True, exist_ok=True)
         with Lock.wait(self.cache / ".lock"), self._fetching(""):
+            store, root = _store(self.uri)
             for name in ("config.json", "manifest", "selections", "scenes", "plan.parquet"):
                 kind = store.get_file_info(f"{root}/{name}").type
                 if (self.cache / name).exists() or kind == pafs.FileType.NotFound:
@@ -125,6 +125,8 @@ class RemoteShards:
                     aside.mkdir()
                 pafs.copy_files(f"{root}/{name}", str(aside), source_filesystem=store)
                 aside.rename(self.cache / name)
+        if not (self.cache / "plan.parquet").exists():
+            raise ConfigError(f"{self.uri}: no dataset of twoview there (its plan.parquet)")
         return self.cache
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
@@ -142,9 +144,9 @@ class RemoteShards:
         with Lock.wait(path.with_name(f".{path.name}.lock")):
             if path.exists():
                 return
-            store, root = _store(self.uri)
             aside = path.with_name(f".{path.name}.partial")
             with self._fetching(shard):
+                store, root = _store(self.uri)
                 pafs.copy_files(f"{root}/{shard}", str(aside), source_filesystem=store)
                 aside.replace(path)
         for old in sorted(path.parent.glob("part-*.tar"), key=_last_use)[: -self.keep]:
@@ -157,7 +159,8 @@ class RemoteShards:
                 yield
         except (OSError, pa.ArrowException) as error:
             why = (str(error).splitlines() or [""])[0]
-            raise BrokenDatasetError(f"{self.uri}/{name}: cannot be fetched ({why})") from None
+            kind = BrokenDatasetError if isinstance(error, FileNotFoundError) else TryLaterError
+            raise kind(f"{self.uri}/{name}: cannot be fetched ({why})") from None
 
 
 def _store(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -227,7 +230,8 @@ class Pictures:
 
     def seen(self) -> Seen:
         names = self._names.to_pylist()
-        digest = _sha256_of("\n".join(names).encode(), (self.folder / name for name in names))
+        some = names[:: -(-len(names) // SOME_FILES)]
+        digest = _sha256_of("\n".join(names).encode(), (self.folder / name for name in some))
         return Seen(dataset=str(self.folder), fingerprint=digest, num_pairs=len(self), licences={UNKNOWN: len(self)})
 
 
@@ -285,20 +289,18 @@ class Decoded:
 
 
 class Singles:
-    """Both views of each pair, as pictures of their own: how MAE and DINO are trained on pairs."""
+    """Both views of each pair, as pictures of their own: how MAE and DINO are trained on pairs. Of single pictures, these."""
 
     def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+        self.pool, self.num_views = pool, 1 if pool[0].b is None else 2
 
     def __len__(self) -> int:
-        return 2 * len(self.pool)
+        return self.num_views * len(self.pool)
 
     def __getitem__(self, index: int) -> Sample:
-        sample = self.pool[index // 2]
-        chosen = sample.b if index % 2 else sample.a
-        if chosen is None:
-            raise ConfigError("pictures that have no second view are not pooled as pairs")
-        return Sample(a=chosen)
+        index, view = divmod(index, self.num_views)
+        sample = self.pool[index]
+        return Sample(a=sample.a if view == 0 or sample.b is None else sample.b)
 
     def seen(self) -> Seen:
         return self.pool.seen()

@@ -1,4 +1,4 @@
-"""A run among processes: where it is, what they agree on, how it ends."""
+"""A run among processes: where it is, how weights are shared out, what they agree on, how it ends."""
 
 import contextlib
 import os
@@ -8,6 +8,10 @@ from typing import Any
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.strategies.model_parallel import ModelParallelStrategy
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from ..errors import ConfigError, TwoviewError
 from .settings import PretrainConfig
@@ -17,9 +21,13 @@ def make_fabric(config: PretrainConfig) -> Fabric:
     """This process, or its place among those that torchrun or SLURM started."""
     devices, nodes = _places(os.environ)
     precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[config.precision]
+    strategy: Any = "ddp" if devices * nodes > 1 else "auto"
+    if config.shard and devices * nodes > 1:
+        if config.precision == "fp16":
+            raise ConfigError("--shard does not go with --precision fp16: take bf16")
+        strategy = ModelParallelStrategy(_shared_out, data_parallel_size=devices * nodes, tensor_parallel_size=1)
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("--precision fp16 needs a GPU: take bf16 or fp32")
-    strategy = "ddp" if devices * nodes > 1 else "auto"
     fabric = Fabric(devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
     fabric.launch()
     return fabric
@@ -35,6 +43,32 @@ def _places(known: Mapping[str, str]) -> tuple[int, int]:
     if tasks > 1 and "SLURM_NTASKS_PER_NODE" not in known:
         raise ConfigError("srun: give --ntasks-per-node, one task for each GPU")
     return tasks // nodes, nodes
+
+
+def _shared_out(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Each process keeps its part of every weight. Those of a block come together for as long as the block is at work."""
+    from torch.distributed.fsdp import fully_shard
+
+    for part in list(model.modules()):
+        if isinstance(part, nn.ModuleList):
+            for block in part:
+                fully_shard(block, mesh=mesh["data_parallel"])
+    fully_shard(model, mesh=mesh["data_parallel"])
+    return model
+
+
+def gathered(state: Any) -> Any:
+    """A state_dict with whole tensors, in every process: all must ask."""
+    if isinstance(state, dict):
+        return {key: gathered(value) for key, value in state.items()}
+    return state.full_tensor().cpu() if isinstance(state, DTensor) else state
+
+
+def part_of(whole: Tensor, like: Tensor) -> Tensor:
+    """What this process keeps of a whole tensor where `like` is shared out; else the tensor."""
+    if not isinstance(like, DTensor) or whole.shape != like.shape:
+        return whole
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)
 
 
 def agreed(fabric: Fabric, call: Callable[[], Any]) -> Any:

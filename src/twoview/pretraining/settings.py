@@ -56,6 +56,8 @@ class PretrainConfig:
     """Of the forward pass; weights stay float32."""
     compile: bool = False
     """Compile the model: minutes at first, faster on a GPU."""
+    shard: bool = False
+    """Share out weights and the optimiser's state among the processes (FSDP), for models that one GPU has no room for."""
     workers: int = 4
     """Processes of each device that fetch samples."""
     seed: int = 0
@@ -66,6 +68,8 @@ class PretrainConfig:
     """Epochs between checkpoints that are kept for good; 0: none but the last."""
     panel_every: int = 10
     """Epochs between pictures of reconstructions; 0: none."""
+    wandb: str | None = None
+    """A project of Weights & Biases that gets the numbers too."""
     curriculum: tuple[str, ...] = ()
     """Stages as `0.3 overlap > 0.6`: up to this share of the run, only pairs for whose line of the manifest the SQL holds."""
 
@@ -92,7 +96,10 @@ class Source:
     weight: float = 1.0
 
 
-FREE = ("workers", "micro_batch", "save_every", "keep_every", "panel_every", "compile", "precision", "base_lr", "clip")
+FREE = (
+    *("workers", "micro_batch", "save_every", "keep_every", "panel_every", "compile", "shard", "precision", "base_lr", "clip"),
+    "wandb",
+)
 """What another go at a run may change."""
 
 

@@ -23,11 +23,13 @@ from lightning.fabric import Fabric
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from ..errors import ConfigError, TwoviewError
 from ..locks import Lock, holder
-from ..shards import explained, write_whole
+from ..shards import explained, sync_folder, write_whole
 from .alarms import Alarms
+from .boards import Board, open_boards
 from .checkpoints import has_form, write_checkpoint
 from .data import Batch
 from .loader import loader
@@ -35,7 +37,7 @@ from .made import make_objective, make_optimiser, make_order
 from .masked import MaskedModel
 from .order import Order
 from .pools import Singles
-from .processes import agreed, make_fabric, out_of_memory, stopping
+from .processes import agreed, gathered, make_fabric, out_of_memory, part_of, stopping
 from .schedule import by_cosine, learning_rate
 from .settings import PretrainConfig, Source, check_same, described
 from .unpickle import read_pickled
@@ -69,6 +71,8 @@ class Progress:
     """Share of the time that went by waiting for the loader."""
     grad_norm: float | None = None
     """With `clip`."""
+    foreign: float | None = None
+    """Now and then: how much higher the loss is with the second view of another pair, as a share of it."""
 
 
 def pretrain(
@@ -88,7 +92,7 @@ def pretrain(
             for step in range(run.first, order.steps):
                 lr = run.set_rates(step)
                 loss, norm, batch = run.learn(clock.timed(feed), own, step)
-                run.log(step, loss, lr, norm, clock, batch)
+                run.log(step, loss, lr, norm, clock, batch, run.foreign(step, batch))
                 ended, stopped = step + 1 == order.steps, run.any(stop())
                 if ended or stopped or (step + 1) % config.save_every == 0 or run.is_kept(step + 1):
                     run.save(step + 1)
@@ -110,17 +114,22 @@ class Run:
         self.reporter, self.alarms = reporter, Alarms(quiet_until=int(1.5 * warm_up))
         torch.manual_seed(config.seed)
         self.model = make_objective(config.model).train()
-        """Bare."""
+        """Not wrapped; its weights are shared out with --shard."""
+        self._has_form, self._is_first = has_form(self.model), fabric.global_rank == 0
         whole: Any = torch.compile(self.model) if config.compile else self.model
-        self._wrapped, self.optimiser = fabric.setup(whole, make_optimiser(self.model, config))
-        self.seen = [source.pool.seen() for source in sources] if fabric.global_rank == 0 else []
+        self._wrapped = fabric.setup_module(whole)
+        self._is_shared = any(isinstance(one, DTensor) for one in self.model.parameters())
+        optimiser: Any = fabric.setup_optimizers(make_optimiser(self.model, config))
+        self.optimiser: torch.optim.Optimizer = optimiser
+        self.seen = [source.pool.seen() for source in sources] if self._is_first else []
+        self.about = described(config, order, self.seen, [source.weight for source in sources]) if self._is_first else {}
         self._lock = self._journal = None
-        self._board: Any = None
+        self._boards: list[Board] = []
         try:
             self.first = self._begin()
-            if fabric.global_rank == 0:
+            if self._is_first:
                 self._journal = (out / "log.jsonl").open("a")
-                self._board = tensorboard(out, self.first)
+                self._boards = open_boards(out, self.first, config.wandb, self.about)
         except BaseException:
             self.close()
             raise
@@ -172,7 +181,7 @@ class Run:
         norm = None
         if self.config.clip is not None:
             found = self.fabric.clip_gradients(self._wrapped, self.optimiser, max_norm=self.config.clip, error_if_nonfinite=False)
-            norm = None if found is None else float(found)
+            norm = None if found is None else float(gathered(found))
         if hasattr(self.model, "before_step"):
             self.model.before_step()
         self.optimiser.step()
@@ -189,9 +198,30 @@ class Run:
             "ruined already, remove it, and the run goes on from the one before"
         )
 
-    def log(self, step: int, loss: float, lr: float, norm: float | None, clock: "Clock", batch: Batch) -> None:
+    def foreign(self, step: int, batch: Batch) -> float | None:
+        """As Progress has it, in the first process."""
+        if step % FOREIGN_EVERY or not (self._is_first or self._is_shared):
+            return None
+        losses = foreign_losses(self.model, batch)
+        return losses and (losses[1] - losses[0]) / losses[0]
+
+    def bare(self) -> nn.Module | None:
+        """The model with whole weights, for the first process; all must ask."""
+        if not self._is_shared:
+            return self.model
+        state = gathered(self.model.state_dict())
+        if not self._is_first:
+            return None
+        model = make_objective(self.config.model)
+        model.load_state_dict(state)
+        return model.to(self.fabric.device)
+
+    def log(
+        self, step: int, loss: float, lr: float, norm: float | None, clock: "Clock", batch: Batch, foreign: float | None
+    ) -> None:
         """A line of the log, alarms, a panel where one is due: by the first process."""
         seconds = clock.step()
+        model = self.bare() if self.is_panel_due(step) else None
         if self._journal is None:
             return
         done = Progress(
@@ -203,62 +233,68 @@ class Run:
             grad_norm=norm,
             samples_per_s=self.order.batch / seconds,
             waiting=clock.share_waiting,
+            foreign=foreign,
         )
         with explained(self.out):
             self._journal.write(json.dumps(asdict(done)) + "\n")
             self._journal.flush()
-            if self._board is not None:
-                for name in ("loss", "lr", "samples_per_s", "waiting"):
-                    self._board.add_scalar(name, getattr(done, name), step + 1)
+        numbers = {name: value for name, value in asdict(done).items() if name not in ("step", "steps") and value is not None}
+        for board in self._boards:
+            board.show(step + 1, numbers)
         self.reporter.progress(done)
         words = [*self.alarms.loss(step, loss), *self.alarms.waiting(done.waiting)]
-        if step % FOREIGN_EVERY == 0 and (losses := foreign_losses(self.model, batch)):
-            words += self.alarms.foreign(step, *losses)
+        if foreign is not None:
+            words += self.alarms.foreign(step, foreign)
         for one in words:
             self.reporter.say(one)
-        if self.is_panel_due(step):
+        if model is not None:
             try:
-                self.reporter.draw(self.out / "panels" / f"step-{step + 1:07d}.png", self.model, batch)
+                self.reporter.draw(self.out / "panels" / f"step-{step + 1:07d}.png", model, batch)
             except Exception as error:  # a picture is no reason to end a run
                 self.reporter.say(f"no panel was drawn ({type(error).__name__}: {error})")
 
     def save(self, step: int) -> None:
         """The state after so many steps, in a folder of its own. Older ones are removed, but the one before and those to keep."""
-        if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise self._went_wrong(f"the weights after step {step} are no numbers, and were not saved")
-        if self.fabric.global_rank == 0:
-            folder = self.out / "checkpoints" / f"step-{step:07d}"
-            aside = folder.with_name(f".{folder.name}.partial")
-            try:
-                with explained(folder):
-                    self._write(aside, step)
-                    if folder.exists():
-                        shutil.rmtree(folder)
-                    aside.rename(folder)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-            for old in self._checkpoints()[:-2]:
-                if self.is_kept(_step_of(old)):
-                    (old / "training.pt").unlink(missing_ok=True)
-                else:
-                    shutil.rmtree(old)
-        self.fabric.barrier()
+        model, optimiser = self.bare(), gathered(self.optimiser.state_dict())
+        agreed(self.fabric, lambda: self._save(model, optimiser, step))
 
-    def _write(self, folder: Path, step: int) -> None:
+    def _save(self, model: Any, optimiser: dict[str, Any], step: int) -> None:
+        """By the first process."""
+        if not self._is_first:
+            return
+        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+            raise self._went_wrong(f"the weights after step {step} are no numbers, and were not saved")
+        folder = self.out / "checkpoints" / f"step-{step:07d}"
+        aside = folder.with_name(f".{folder.name}.partial")
+        try:
+            with explained(folder):
+                self._write(aside, model, optimiser, step)
+                if folder.exists():
+                    shutil.rmtree(folder)
+                aside.rename(folder)
+                sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        for old in self._checkpoints()[:-2]:
+            if self.is_kept(_step_of(old)):
+                (old / "training.pt").unlink(missing_ok=True)
+            else:
+                shutil.rmtree(old)
+
+    def _write(self, folder: Path, model: Any, optimiser: dict[str, Any], step: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        own = has_form(self.model)
-        write_checkpoint(folder / "model.safetensors", self.model if own else self.model.encoder, seen=self.seen)
+        write_checkpoint(folder / "model.safetensors", model if self._has_form else model.encoder, seen=self.seen)
         precision = self.fabric.strategy.precision.state_dict()
-        state = {"step": step, "optimiser": self.optimiser.state_dict(), "precision": precision}
-        state |= {} if own else {"model": self.model.state_dict()}
+        state = {"step": step, "optimiser": optimiser, "precision": precision}
+        state |= {} if self._has_form else {"model": model.state_dict()}
         with (folder / "training.pt").open("wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
 
     def close(self) -> None:
-        for file in (self._journal, self._board):
+        for file in (self._journal, *self._boards):
             if file is not None:
                 file.close()
         if self._lock is not None:
@@ -297,23 +333,24 @@ class Run:
         whole = self._whole()
         number = self.fabric.broadcast(_step_of(whole[-1]) if whole else 0)  # a shared disk may show less to others
         step = self._take_up(self.out / "checkpoints" / f"step-{number:07d}") if number else 0
-        if self.fabric.global_rank == 0:
-            self.alarms.losses += _cut_log(self.out / "log.jsonl", step)
+        if self._is_first:
+            lines = _cut_log(self.out / "log.jsonl", step)
+            self.alarms.losses += [line["loss"] for line in lines]
+            self.alarms.gains.extend(line["foreign"] for line in lines if line["foreign"] is not None)
         return step
 
     def _prepare(self) -> None:
         """Takes the folder, and writes what the run is: by the first process."""
         path = self.out / "config.json"
-        if self.fabric.global_rank == 0:
-            config = described(self.config, self.order, self.seen, [source.weight for source in self.sources])
+        if self._is_first:
             with explained(self.out):
                 self.out.mkdir(parents=True, exist_ok=True)
                 self._lock = Lock.acquire(self.out / ".lock")
                 if self._lock is None:
                     raise ConfigError(f"{self.out}: {holder(self.out / '.lock')} is at this run")
                 if self._whole():
-                    check_same(path, config)
-                write_whole(path, json.dumps(config, indent=2).encode())
+                    check_same(path, self.about)
+                write_whole(path, json.dumps(self.about, indent=2).encode())
 
     def _whole(self) -> list[Path]:
         """Checkpoints that a run can go on from."""
@@ -323,14 +360,16 @@ class Run:
         """Model, optimiser and step of a checkpoint."""
         state = read_pickled(folder / "training.pt")
         try:
-            if has_form(self.model):
-                self.model.load_state_dict(load_file(folder / "model.safetensors"))
-            else:
-                self.model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
+            weights = load_file(folder / "model.safetensors") if self._has_form else state["model"]
+            likes = self.model.state_dict()
+            self.model.load_state_dict({key: part_of(value, likes.get(key, value)) for key, value in weights.items()})
+            kept, parameters = state["optimiser"], [one for group in self.optimiser.param_groups for one in group["params"]]
+            for number, values in kept["state"].items():
+                kept["state"][number] = {key: part_of(value, parameters[number]) for key, value in values.items()}
+            self.optimiser.load_state_dict(kept)
             if state["precision"]:  # of fp16
                 self.fabric.strategy.precision.load_state_dict(state["precision"])
-        except (KeyError, RuntimeError, ValueError, SafetensorError, OSError) as error:
+        except (LookupError, RuntimeError, ValueError, SafetensorError, OSError) as error:
             why = str(error).splitlines()[0][:200]
             raise ConfigError(f"{folder}: not a checkpoint of this run ({why}): remove it to go on from the one before") from None
         if hasattr(self.model, "progress"):
@@ -342,28 +381,19 @@ def _step_of(folder: Path) -> int:
     return int(folder.name.partition("-")[2])
 
 
-def tensorboard(out: Path, step: int) -> Any:
-    """A writer of events for TensorBoard, or None where that is not installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(out / "tensorboard"), purge_step=step + 1)
-
-
-def _cut_log(path: Path, step: int) -> list[float]:
-    """Leaves out what a killed run wrote after its last checkpoint, which comes again; the losses before come back."""
+def _cut_log(path: Path, step: int) -> list[dict[str, Any]]:
+    """Leaves out what a killed run wrote after its last checkpoint, which comes again; what is left comes back."""
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    kept, losses = [], []
+    kept, found = [], []
     for line in lines:
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            known = json.loads(line)
-            if known["step"] <= step:
-                losses.append(float(known["loss"]))
+            known = {"foreign": None} | json.loads(line)
+            if known["step"] <= step and isinstance(known["loss"], float):
+                found.append(known)
                 kept.append(line)
     if len(kept) < len(lines):
         write_whole(path, "".join(kept).encode())
-    return losses
+    return found
 
 
 def foreign_losses(model: nn.Module, batch: Batch) -> tuple[float, float] | None:
