@@ -111,6 +111,9 @@ def report(cases: list[Case]) -> None:
         for name in figures(true, tables[0].read):
             cells = [cell(name, figures(t.true, t.read)[name], bounds[name]) for t, bounds in zip(tables, intervals, strict=True)]
             print(f"{name:20}" + "".join(f"{c:>28}" for c in cells))
+        shared = np.all([np.isfinite(t.read) for t in tables], axis=0)
+        errors = [np.abs(t.read - true)[shared].mean() for t in tables]
+        print(f"{f'error, all find {shared.sum()}':20}" + "".join(f"{error:28.3f}" for error in errors))
         print(f"{'ms a pair':20}" + "".join(f"{t.ms:28.1f}" for t in tables))
         print(f"{'ms a picture':20}" + "".join(f"{t.describe_ms:28.1f}" for t in tables), flush=True)
 

@@ -234,17 +234,19 @@ def _without_parallax(
     moved = np.linalg.norm(plane[:, 2:] - plane[:, :2], axis=1)
     if size_a == size_b and np.median(moved) < STILL_PX * unit and np.percentile(moved, 90) < 2 * STILL_PX * unit:
         return "still"
-    allowed = np.clip(LEEWAY * _spread(plane_distance(h, plane)), LEAST_PX * unit, MOST_PX * unit)
+    allowed = np.clip(LEEWAY * _spread(plane_distance(h, plane), 8), LEAST_PX * unit, MOST_PX * unit)
     magnified = _magnification(plane)
     scale, centre = magnified[0, 0], magnified[:2, 2] / (1 - magnified[0, 0] + 1e-12)
     inside = (np.abs(centre - (np.array(size_a[::-1]) - 1) / 2) < np.array(size_a[::-1]) / 2).all()
-    if abs(np.log(max(scale, 1e-6))) > np.log(MIN_ZOOM) and inside and _spread(plane_distance(magnified, plane)) < allowed:
+    if abs(np.log(max(scale, 1e-6))) > np.log(MIN_ZOOM) and inside and _spread(plane_distance(magnified, plane), 3) < allowed:
         return "zoom"
-    return "rotation" if _spread(_turned(plane, size_a, size_b)) < allowed else "planar"
+    return "rotation" if _spread(_turned(plane, size_a, size_b), 4) < allowed else "planar"
 
 
-def _spread(off: Float64[np.ndarray, " k"]) -> float:
-    return float(np.sqrt(np.mean(np.square(off))))
+def _spread(off: Float64[np.ndarray, " k"], parameters: int) -> float:
+    """Of matches about what was fitted to them, by the degrees of freedom that are left: two a match, less those of the fit. Of a
+    dozen matches a homography follows the noise a good deal further than a turn does."""
+    return float(np.sqrt(2 * np.square(off).sum() / (2 * len(off) - parameters)))
 
 
 def _magnification(plane: Float64[np.ndarray, "k 4"]) -> Float64[np.ndarray, "3 3"]:
