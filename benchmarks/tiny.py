@@ -8,7 +8,7 @@ right is a neighbour of the true one, or it. The untrained encoder is that of a 
     D=../shared/data
     twoview curate $D/scene_apartment $D/scene_vr_gallery $D/scene_kitchen $D/scene_cube_room --recipe multiview_habitat --size 96 --out rooms
     twoview curate $D/videos_cotracker $D/videos_pi3 $D/video_sam2_bedroom --recipe paper --propose.seconds 0.3 --overlap 0.4:0.85 --size 96 --out real
-    twoview pretrain rooms real:4 --recipe tiny_croco --epochs 40 --out run
+    twoview pretrain rooms real:4 --recipe tiny_croco --epochs 12 --out run
     twoview curate $D/scene_garage --recipe multiview_habitat --size 96 --out held-room
     twoview curate $D/rgbd_video_redkitchen --recipe paper --propose.seconds 0.3 --overlap 0.4:0.85 --size 96 --out held-real
     .venv/bin/python benchmarks/tiny.py run held-room held-real

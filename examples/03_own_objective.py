@@ -30,8 +30,10 @@ class Matched(nn.Module):
             raise ValueError("this objective needs patch maps: PretrainConfig(labels=True)")
         a, b = (F.normalize(self.encoder(view)[:, 1:], dim=2) for view in (batch.a, batch.b))
         likeness = a @ b.transpose(1, 2) / self.temperature  # [B, P, P]
-        target = batch.patches[:, 0].long()
-        return {"loss": F.cross_entropy(likeness.flatten(0, 1), target.clamp(min=-1).flatten(), ignore_index=-1)}
+        target = batch.patches[:, 0].long().clamp(min=-1)
+        losses = F.cross_entropy(likeness.transpose(1, 2), target, ignore_index=-1, reduction="none")
+        num_shared = (target >= 0).sum(dim=1).clamp(min=1)
+        return {"loss": (losses.sum(dim=1) / num_shared).mean()}  # a mean over samples, so that pieces of a batch add up
 
 
 def matched() -> PretrainConfig:

@@ -10,12 +10,26 @@ from pathlib import Path
 from .errors import ConfigError
 from .shards import explained
 
+_HELD: set[int] = set()
+"""Descriptors of this process's locks."""
+
+
+def _let_go() -> None:
+    """A forked process outlives a killed holder by seconds, and would hold its locks for as long."""
+    for descriptor in _HELD:
+        os.close(descriptor)
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
+
 
 class Lock:
     """Held from `acquire` until the block or `release` ends. The file is gone afterwards, unless the holder was killed."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self.path, self._descriptor = path, descriptor
+        _HELD.add(descriptor)
 
     @classmethod
     def acquire(cls, path: Path) -> "Lock | None":
@@ -51,6 +65,7 @@ class Lock:
 
     def release(self) -> None:
         self.path.unlink(missing_ok=True)
+        _HELD.discard(self._descriptor)
         os.close(self._descriptor)
 
     def __enter__(self) -> "Lock":

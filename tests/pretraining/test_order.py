@@ -66,6 +66,14 @@ def test_a_curriculum_changes_with_the_run() -> None:
     for epoch in range(4):
         own = {place.sample for place in places[24 * epoch : 24 * epoch + 24]}
         assert own == (set(easy.tolist()) if epoch < 2 else set(range(24)))
+    shares = (Share(size=24, allowed=((0.25, easy), (0.75, np.arange(8)))), Share(size=24))  # within an epoch, of one pool of two
+    places = all_of(order(*shares, batch=8, epochs=1))
+    first, second, last = ({p.sample for p in part if p.pool == 0} for part in (places[:16], places[16:40], places[40:]))
+    assert first <= set(easy.tolist())
+    assert second <= set(range(8))
+    assert not second <= set(easy.tolist())
+    assert not last <= set(range(8))
+    assert sum(p.pool == 1 for p in places) == 24
     with pytest.raises(ConfigError, match="allows no sample"):
         all_of(order(Share(size=24, allowed=((1.0, np.array([], int)),))))
 

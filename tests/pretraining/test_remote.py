@@ -14,7 +14,7 @@ from small_runs import CONFIG, QUIET, losses
 import twoview
 from twoview.cli import main
 from twoview.cli.pretrain import open_source
-from twoview.errors import BrokenDatasetError
+from twoview.errors import BrokenDatasetError, ConfigError
 from twoview.pretraining.pools import RemoteShards, StoredPairs
 from twoview.pretraining.settings import Source
 from twoview.pretraining.train import pretrain
@@ -43,12 +43,31 @@ def test_pairs_of_a_store_are_those_of_the_folder(dataset: Path, options: str, t
     """Fetched when they are needed, and no more kept than asked for."""
     uri = dataset.as_uri() if kind == "file" else f"s3://bucket/pairs{options}"
     shards = RemoteShards(uri, tmp_path / "cache", keep=1)
-    pool = StoredPairs(twoview.open(shards.fetch_manifest()), shards=shards)
+    pool = StoredPairs(twoview.open(shards.folder), shards=shards)
     near = StoredPairs(twoview.open(dataset))
     assert len(pool) == len(near)
     assert all(np.array_equal(pool[i].b, near[i].b) for i in range(len(near)))
-    assert len(list((tmp_path / "cache" / "shards").glob("*.tar"))) == 1
+    assert len(list((shards.folder / "shards").glob("*.tar"))) == 1
     assert len(pool.starts()) > 1
+
+
+def test_a_store_that_changed(dataset: Path, tmp_path: Path) -> None:
+    """A new selection is seen, and one of the same name that is another; pairs that were curated since are another folder's."""
+    store = tmp_path / "store"
+    shutil.copytree(dataset, store)
+    uri, cache = store.as_uri(), tmp_path / "cache"
+    names = (f"{uri}@some", cache)
+    with pytest.raises(ConfigError, match=f"^{uri}@some: no such selection"):
+        open_source(*names)
+    assert main(["select", str(store), "--name", "some", "--where", "source = 'video'"]) == 0
+    first = len(open_source(*names).pool)
+    (store / "selections" / "some.parquet").unlink()
+    assert main(["select", str(store), "--name", "some", "--where", "true"]) == 0
+    assert len(open_source(*names).pool) > first
+    before = open_source(uri, cache).pool.shards.folder
+    (store / "manifest" / "part-000000.parquet").touch()
+    assert open_source(uri, cache).pool.shards.folder != before
+    assert before.exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -58,7 +77,7 @@ def test_a_run_from_a_store(dataset: Path, options: str, tmp_path: Path, workers
     config = replace(CONFIG, epochs=2)
     pretrain(replace(config, workers=workers), [chosen], tmp_path / "run", reporter=QUIET)
     shards = RemoteShards(dataset.as_uri(), tmp_path / "other", keep=64)
-    near = StoredPairs(twoview.open(shards.fetch_manifest()), shards=shards)
+    near = StoredPairs(twoview.open(shards.folder), shards=shards)
     pretrain(config, [Source(pool=near)], tmp_path / "near", reporter=QUIET)
     assert losses(tmp_path / "run") == losses(tmp_path / "near")
 
@@ -81,7 +100,7 @@ def test_what_a_store_does_not_have_is_one_line(
     gone = tmp_path / "gone"
     shutil.copytree(dataset, gone)
     shards = RemoteShards(gone.as_uri(), tmp_path / "kept", keep=64)
-    pool = StoredPairs(twoview.open(shards.fetch_manifest()), shards=shards)
+    pool = StoredPairs(twoview.open(shards.folder), shards=shards)
     shutil.rmtree(gone / "shards")
     with pytest.raises(BrokenDatasetError, match=r"part-\d+.tar: cannot be fetched"):
         pretrain(CONFIG, [Source(pool=pool)], tmp_path / "broken", reporter=QUIET)

@@ -4,6 +4,7 @@ import errno
 import json
 import multiprocessing
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from twoview.errors import BrokenDatasetError, ConfigError, TryLaterError, Twovi
 from twoview.locks import Lock
 from twoview.pretraining import train
 from twoview.pretraining.augment import CropsAndJitter, MultiCrop, ResizedCrop, Swapped, Views
-from twoview.pretraining.checkpoints import read_checkpoint
+from twoview.pretraining.checkpoints import checkpoints_of, read_checkpoint
 from twoview.pretraining.dino import DINOConfig
 from twoview.pretraining.made import make_order
 from twoview.pretraining.pools import Decoded, ListedPairs, Pictures, Sample, Singles, StoredPairs
@@ -31,6 +32,7 @@ from twoview.pretraining.recipes import PRETRAIN
 from twoview.pretraining.schedule import by_cosine, learning_rate
 from twoview.pretraining.settings import Source
 from twoview.pretraining.train import Reporter, pretrain
+from twoview.shards import explained
 
 
 @pytest.fixture(scope="module")
@@ -43,28 +45,58 @@ def alone(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SCRIPT = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 import small_runs
 import twoview.pretraining.train as train
-out, at, workers, how = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), getattr(signal, sys.argv[5])
-def progress(now):
-    if now.step == at:
-        os.kill(os.getpid(), how)
-config = train.replace(small_runs.CONFIG, workers=workers)
-reporter = train.Reporter(progress=progress, say=lambda words: None)
-train.pretrain(config, [small_runs.source(Path(sys.argv[1]))], out, reporter=reporter)
+dataset, out = map(Path, sys.argv[1:3])
+def go(at, workers, how):
+    how = getattr(signal, how)
+    def stop():
+        if how == signal.SIGINT:
+            os.killpg(0, how)  # as a terminal does: to all processes
+        else:
+            os.kill(os.getpid(), how)
+    def progress(now):
+        if now.step == at:
+            stop()
+    write = train.write_pickle
+    def write_or_stop(path, state):
+        if state["step"] == -at:
+            stop()
+        write(path, state)
+    train.write_pickle = write_or_stop
+    config = train.replace(small_runs.CONFIG, workers=workers)
+    reporter = train.Reporter(progress=progress, say=lambda words: None)
+    train.pretrain(config, [small_runs.source(dataset)], out, reporter=reporter)
+codes = []
+for words in json.loads(sys.argv[3]):
+    child = os.fork()  # torch is imported once, and has done nothing yet
+    if not child:
+        os.setsid()
+        try:
+            go(*words)
+        except SystemExit as error:
+            os._exit(error.code)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(json.dumps(codes))
 """
 
 
-def stopped(dataset: Path, out: Path, at: int, workers: int = 0, how: str = "SIGKILL") -> int:
-    """The exit code of a run in a process of its own, sent a signal in a step. at: 0 for never."""
+def stopped(dataset: Path, out: Path, *runs: tuple[int, int, str]) -> list[int]:
+    """Exit codes of runs in processes of their own, one after another: the step in which each is sent a signal (0: none, -N: when
+    step N is half saved), the loader's processes, the signal."""
     script = SCRIPT.format(tests=str(Path(__file__).parent))
-    command = [sys.executable, "-c", script, str(dataset), str(out), str(at), str(workers), how]
+    command = [sys.executable, "-c", script, str(dataset), str(out), json.dumps(runs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode in (0, -9, 143, 130), done.stderr
-    return done.returncode
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow
@@ -73,18 +105,20 @@ def test_killed_at_any_step_it_goes_on_to_the_bit(dataset: Path, alone: Path, tm
     whole = losses(alone)
     steps = np.random.default_rng(0).choice(len(whole) - 1, 10, replace=False) + 1
     out = tmp_path / "run"
-    for i, step in enumerate(sorted(int(step) for step in steps)):
-        assert stopped(dataset, out, step, workers=i % 3) == -9
-    assert stopped(dataset, out, 0, workers=1) == 0
+    runs = [(step, i % 3, "SIGKILL") for i, step in enumerate(sorted(map(int, steps)))]
+    assert stopped(dataset, out, *runs, (-len(whole), 1, "SIGKILL")) == 11 * [-9]
+    assert list((out / "checkpoints").glob(".step-*.partial"))
+    assert stopped(dataset, out, (0, 1, "SIGKILL")) == [0]
+    assert not list((out / "checkpoints").glob(".*"))
     assert losses(out) == whole
     one, other = (read_checkpoint(sorted((run / "checkpoints").iterdir())[-1] / "model.safetensors").model for run in (out, alone))
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in one.state_dict().items())
 
 
-@pytest.mark.parametrize(("how", "code", "workers"), [("SIGTERM", 143, 1), ("SIGINT", 130, 0)])
+@pytest.mark.parametrize(("how", "code", "workers"), [("SIGTERM", 143, 1), ("SIGINT", 130, 2)])
 def test_stopped_it_saves(dataset: Path, alone: Path, tmp_path: Path, how: str, code: int, workers: int) -> None:
     out = tmp_path / "run"
-    assert stopped(dataset, out, 5, workers, how) == code
+    assert stopped(dataset, out, (5, workers, how)) == [code]
     assert [folder.name for folder in sorted((out / "checkpoints").iterdir())] == ["step-0000003", "step-0000005"]
     assert len(losses(out)) == 5
     pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
@@ -128,6 +162,12 @@ def test_the_published_layouts_and_folders(dataset: Path, photos: Path, tmp_path
     for pool in (mimic, ListedPairs(tmp_path / "set", "croco")):
         assert len(pool) == len(pairs)
         assert {pool[i].a.tobytes() for i in range(len(pool))} == {pair.a.tobytes() for pair in pairs}
+    (tmp_path / "linked").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "linked" / name).symlink_to(photos)
+    (photos / "loop").symlink_to(photos)
+    assert len(Pictures(tmp_path / "linked")) == 40
+    (photos / "loop").unlink()
     folder = Pictures(photos)
     assert len(folder) == 20
     assert folder[0].a.ndim == 3
@@ -137,7 +177,7 @@ def test_the_published_layouts_and_folders(dataset: Path, photos: Path, tmp_path
     mae = replace(SHORT, model=masked_config(second_view=False), augment=ResizedCrop(size=32), singles=True)
     pretrain(mae, mixed, tmp_path / "mixed", reporter=QUIET)
     assert len(losses(tmp_path / "mixed")) == 2 * ((2 * len(pairs) + 20) // 4)
-    with pytest.raises(ConfigError, match="needs a second view"):
+    with pytest.raises(ConfigError, match="wants pairs"):
         pretrain(replace(SHORT, augment=ResizedCrop(size=32)), [Source(pool=folder)], tmp_path / "run", reporter=QUIET)
 
 
@@ -177,10 +217,15 @@ def test_a_curriculum_by_the_manifest(dataset: Path) -> None:
     for words, complaint in (
         ("0.5 overlap >", "--curriculum"),
         ("half overlap > 0", "give a share"),
+        ("nan overlap > 0", "give a share"),
+        ("30 overlap > 0", "give a share"),
+        ("0.3", "give a share"),
         ("1 overlap > 2", "no pair of"),
     ):
         with pytest.raises(ConfigError, match=complaint):
             make_order(replace(SHORT, curriculum=(words,)), [Source(pool=pool)])
+    with pytest.raises(ConfigError, match="the shares of its stages rise"):
+        make_order(replace(SHORT, curriculum=("0.5 overlap > 0", "0.3 overlap > 0")), [Source(pool=pool)])
 
 
 class Stop(Exception):
@@ -246,7 +291,9 @@ def test_a_fault_of_the_users_ends_the_run_and_its_processes(dataset: Path, tmp_
     assert not multiprocessing.active_children()
 
 
-def test_what_cannot_be_trained_is_one_line(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_trained_is_one_line(
+    dataset: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(dataset, broken)
     tars = sorted((broken / "shards").glob("*.tar"))
@@ -268,6 +315,14 @@ def test_what_cannot_be_trained_is_one_line(dataset: Path, tmp_path: Path, capsy
         ([f"{dataset}:much"], "as pairs:0.5"),
         ([f"{dataset}@none"], "no such selection"),
         ([str(dataset), "--epochs", "0"], "--epochs is 0"),
+        ([str(dataset), "--betas", "2", "2"], "--betas are 2 and 2"),
+        ([str(dataset), "--warm-up-epochs", "nan"], "--warm-up-epochs is nan"),
+        ([str(dataset), "--seed", "9" * 30], "less than 2^63"),
+        ([str(dataset), "--clip", "-1"], "--clip is -1.0: give more than 0"),
+        ([str(dataset), "--base-lr", "nan"], "--base-lr is nan"),
+        ([str(dataset), "--last-weight-decay", "-1"], "--last-weight-decay is -1.0"),
+        ([str(dataset), "--augment.size", "0"], "--augment.size 0"),
+        ([str(photos)], "single pictures, and the objective wants pairs: take --objective mae"),
         ([str(dataset), "--augment.size", "30"], "do not divide into patches of 8 px"),
         ([str(dataset), "--mask-ratio", "2"], "mask_ratio 2.0"),
         ([], "give a dataset"),
@@ -325,6 +380,53 @@ def test_a_full_disk(dataset: Path, alone: Path, tmp_path: Path, monkeypatch: py
     assert losses(out) == losses(alone)
 
 
+def test_torch_on_a_full_disk() -> None:
+    with pytest.raises(TryLaterError, match="disk"), explained(Path("/dev/full")):
+        train.write_pickle(Path("/dev/full"), {"step": 1, "values": torch.zeros(100_000)})
+
+
+def test_what_lies_among_checkpoints(dataset: Path, alone: Path, tmp_path: Path) -> None:
+    """Copies that somebody made, what is left of a series, damaged files: nothing is lost, and nothing begun anew in silence."""
+    out = tmp_path / "run"
+    shutil.copytree(alone, out)
+    last = checkpoints_of(out)[-1]
+    shutil.copytree(last, last.with_name(f"{last.name}.bak"))
+    assert pretrain(CONFIG, [source(dataset)], out, reporter=QUIET) == last
+    for content in (b"hello", b"", pickle.dumps(7)):
+        (last / "training.pt").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"not a checkpoint of this run .*: remove it to go on from the one before"):
+            pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
+    for folder in checkpoints_of(out):
+        (folder / "training.pt").unlink()
+    before = (out / "log.jsonl").read_bytes()
+    with pytest.raises(ConfigError, match=r"no training.pt in it, nor in any before, to go on from: give another --out"):
+        pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
+    assert (out / "log.jsonl").read_bytes() == before
+
+
+def test_a_log_that_cannot_be_written(dataset: Path, tmp_path: Path) -> None:
+    """The run is saved where that goes, and ends."""
+    out = tmp_path / "run"
+
+    def fill(now: train.Progress) -> None:
+        if now.step == 4:
+            (out / "log.jsonl").rename(out / "log.old")
+            os.dup2(os.open("/dev/full", os.O_WRONLY), files[0].fileno())
+
+    files = []
+    begin = train.Run._open_files
+
+    def kept(run: train.Run) -> None:
+        begin(run)
+        files.append(run._journal)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Run, "_open_files", kept)
+        with pytest.raises(TryLaterError, match="the disk is full"):
+            pretrain(CONFIG, [source(dataset)], out, reporter=Reporter(say=lambda words: None, progress=fill))
+    assert [folder.name for folder in checkpoints_of(out)] == ["step-0000003", "step-0000005"]
+
+
 def test_out_of_memory(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none_left(*words: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
@@ -337,10 +439,14 @@ def test_out_of_memory(dataset: Path, tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_series_is_kept(dataset: Path, tmp_path: Path) -> None:
     config = replace(CONFIG, keep_every=1)
     pretrain(config, [source(dataset)], tmp_path / "run", reporter=QUIET)
-    names = [int(folder.name[5:]) for folder in sorted((tmp_path / "run" / "checkpoints").iterdir())]
+    names = [int(folder.name[5:]) for folder in checkpoints_of(tmp_path / "run")]
     epoch = len(twoview.open(dataset)) // 4
     assert [step for step in names if step % epoch == 0] == [epoch, 2 * epoch, 3 * epoch, 4 * epoch]
     assert len(names) <= 6
+    shutil.rmtree(checkpoints_of(tmp_path / "run")[-1])
+    pretrain(replace(config, keep_every=0), [source(dataset)], tmp_path / "run", reporter=QUIET)
+    kept = [int(folder.name[5:]) for folder in checkpoints_of(tmp_path / "run")]
+    assert {epoch, 2 * epoch} < set(kept)  # another series does not undo this one
 
 
 # Rates

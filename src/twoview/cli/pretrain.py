@@ -1,6 +1,5 @@
 """The verb pretrain."""
 
-import hashlib
 import json
 import os
 import tempfile
@@ -10,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from ..errors import ConfigError, TryLaterError
+from ..errors import ConfigError, TryLaterError, TwoviewError
 from .curate import value_of
 from .terminal import DONE, Line, counting, parse
 
@@ -107,12 +106,17 @@ def _command_of(args: Sequence[str]) -> list[str]:
     """What a run was begun with, for the folder that --resume names, and other flags after it."""
     out = Path(value_of(args, "--resume") or "")
     try:
-        known = json.loads((out / "command.json").read_bytes())
+        known = json.loads((out / "config.json").read_bytes())["command"]
         before, folder = list(map(str, known["args"])), known["cwd"]
     except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(f"--resume {out}: no run of twoview there (its command.json)") from None
-    at = next(i for i, word in enumerate(args) if word.partition("=")[0] == "--resume")
-    rest = [*args[:at], *args[at + (1 if "=" in args[at] else 2) :]]
+        raise ConfigError(f"--resume {out}: no run of twoview pretrain there (its config.json)") from None
+    rest, before = _without(args, "--resume"), _without(before, "--out")
+    for flag in ("--out", "--recipe", "--objective", "--vit", "--mask-ratio"):
+        if value_of(rest, flag) is not None:
+            raise ConfigError(f"--resume goes on with the run as it was begun, without {flag}; for another run give --out")
+    for flag in ("--cache", "--decoded"):
+        if given := value_of(rest, flag):
+            rest, before = [*_without(rest, flag), flag, str(Path(given).resolve())], _without(before, flag)
     here = out.resolve()
     try:
         os.chdir(folder)
@@ -123,43 +127,53 @@ def _command_of(args: Sequence[str]) -> list[str]:
     return [*before, "--out", str(here), *rest]
 
 
+def _without(args: Sequence[str], flag: str) -> list[str]:
+    """Arguments without a flag and its value."""
+    at = next((i for i, word in enumerate(args) if word.partition("=")[0] == flag), None)
+    if at is None:
+        return list(args)
+    return [*args[:at], *_without(args[at + (1 if "=" in args[at] else 2) :], flag)]
+
+
 def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence[str], cache: Path, decoded: Path | None) -> int:
     """Train with progress on the terminal; the exit code comes back."""
-    from ..pretraining.pools import Decoded
-    from ..pretraining.processes import agreed, make_fabric
+    from ..pretraining.checkpoints import checkpoints_of
+    from ..pretraining.processes import launched
     from ..pretraining.train import Reporter, pretrain
-    from ..shards import write_whole
 
     if decoded is not None and (config.labels or config.curriculum):
         raise ConfigError("--decoded has pictures alone: no labels, and no --curriculum, with it")
-    fabric = make_fabric(config)
-
-    def opened() -> "list[Source]":
-        sources = [open_source(spec, cache, config.labels) for spec in data]
-        if decoded is None:
-            return sources
-        with counting("decoded") as tell:
-            return [replace(source, pool=Decoded(source.pool, decoded, tell)) for source in sources]
-
-    sources = agreed(fabric, opened)
-    if fabric.global_rank == 0:
-        out.mkdir(parents=True, exist_ok=True)
-        if not any((out / "checkpoints").glob("step-*")):
-            write_whole(out / "command.json", json.dumps({"args": list(args), "cwd": str(Path.cwd())}).encode())
-    line = Line()
+    line, command = Line(), {"args": list(args), "cwd": str(Path.cwd())}
     reporter = Reporter(say=line.say, progress=_Progress(line), draw=draw)
-    try:
-        last = pretrain(config, sources, out, fabric=fabric, reporter=reporter)
-    except (KeyboardInterrupt, SystemExit, TryLaterError):
-        saved = sorted((out / "checkpoints").glob("step-*"))
-        if saved and fabric.global_rank == 0:
-            line.say(f"stopped; saved: {saved[-1]}; twoview pretrain --resume {out} goes on")
-        raise
-    finally:
-        line.end()
-    if fabric.global_rank == 0:
-        print(f"{last / 'model.safetensors'}\nnext: twoview reconstruct {last / 'model.safetensors'} A.jpg B.jpg --out panel.png")
+    with launched(config) as fabric:
+        sources = _sources(fabric, data, config, cache, decoded)
+        try:
+            last = pretrain(config, sources, out, fabric=fabric, reporter=reporter, command=command)
+        except (KeyboardInterrupt, SystemExit, TryLaterError):
+            saved = checkpoints_of(out)
+            if saved and fabric.global_rank == 0:
+                line.say(f"stopped; saved: {saved[-1]}; twoview pretrain --resume {out} goes on")
+            raise
+        finally:
+            line.end()
+        if fabric.global_rank == 0:
+            weights = last / "model.safetensors"
+            print(f"{weights}\nnext: twoview reconstruct {weights} A.jpg B.jpg --out panel.png")
     return DONE
+
+
+def _sources(fabric: Any, data: Sequence[str], config: "PretrainConfig", cache: Path, decoded: Path | None) -> "list[Source]":
+    """Of each process the same."""
+    from ..pretraining.pools import Decoded
+    from ..pretraining.processes import agreed
+
+    sources = agreed(fabric, lambda: [open_source(spec, cache, config.labels) for spec in data])
+
+    def decode(folder: Path) -> "list[Source]":
+        with counting("decoded", stopped="stopped: the same command begins with this anew") as tell:
+            return [replace(source, pool=Decoded(source.pool, folder, tell)) for source in sources]
+
+    return sources if decoded is None else agreed(fabric, lambda: decode(decoded), in_turn=False)
 
 
 def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
@@ -178,14 +192,17 @@ def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
         except ValueError:
             raise ConfigError(f"{spec}: give DIR, DIR@NAME or DIR:WEIGHT, as pairs:0.5") from None
     if not 0 < weight < 1e6:
-        raise ConfigError(f"{spec}: a weight is larger than 0")
+        raise ConfigError(f"{spec}: a weight lies between 0 and a million")
     path = Path(name)
     if "://" in name:
         place, at, selection = name.rpartition("/")[2].partition("@")
         uri = f"{name.rpartition('/')[0]}/{place}{mark}{options}"
         selection = at + selection
-        shards = RemoteShards(uri, cache / hashlib.sha256(uri.encode()).hexdigest()[:12], KEPT_SHARDS)
-        pool: Any = StoredPairs(open_dataset(f"{shards.fetch_manifest()}{selection}"), labels, shards)
+        shards = RemoteShards(uri, cache, KEPT_SHARDS)
+        try:
+            pool: Any = StoredPairs(open_dataset(f"{shards.folder}{selection}"), labels, shards)
+        except TwoviewError as error:  # where it was fetched to is nobody's concern
+            raise type(error)(str(error).replace(str(shards.folder), uri)) from None
     elif (split_name(name)[0] / "plan.parquet").exists():
         pool = StoredPairs(open_dataset(name), labels)
     elif layout := layout_of(path):
@@ -193,7 +210,7 @@ def open_source(spec: str, cache: Path, labels: bool = False) -> "Source":
     elif path.is_dir():
         pool = Pictures(path)
     else:
-        raise ConfigError(f"{name}: no dataset, list of pairs or folder of pictures there")
+        raise ConfigError(f"{path.absolute()}: no dataset, list of pairs or folder of pictures there")
     return Source(pool=pool, weight=weight)
 
 

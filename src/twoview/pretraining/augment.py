@@ -4,6 +4,7 @@ Every draw is of a generator made from the sample's seed, so a sample is the sam
 Colours are changed to the bit as PIL and torchvision change them (hue aside), pictures resized as torchvision does.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int16
 from torch import Tensor
 
+from ..errors import ConfigError
 from ..schema import OUTSIDE
 from .pools import Picture, Sample
 
@@ -41,6 +43,9 @@ class Swapped:
 
     size: int = 224
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     def __call__(self, sample: Sample, random: np.random.Generator, patch_px: int) -> Views:
         sample = _maybe_swapped(sample, random)
         cuts = tuple(_whole(view) for view in _views(sample))
@@ -56,6 +61,9 @@ class CropsAndJitter:
     """Side of a crop, of the picture's."""
     jitter: float = 0.4
     swap: bool = False
+
+    def __post_init__(self) -> None:
+        _check(self)
 
     def __call__(self, sample: Sample, random: np.random.Generator, patch_px: int) -> Views:
         sample = _maybe_swapped(sample, random) if self.swap else sample
@@ -80,6 +88,9 @@ class ResizedCrop:
     least: float = 0.2
     """Share of the area, at least."""
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     def __call__(self, sample: Sample, random: np.random.Generator, patch_px: int) -> Views:
         cuts = tuple(resized_crop(view, random, self.least, 1.0) for view in _views(sample))
         return _cut_out(sample, cuts, self.size, patch_px)
@@ -97,6 +108,9 @@ class MultiCrop:
     """Share of the area, at least; and that of a small crop, at most."""
     least_local: float = 0.05
 
+    def __post_init__(self) -> None:
+        _check(self)
+
     def __call__(self, sample: Sample, random: np.random.Generator, patch_px: int) -> Views:
         views = _views(sample)
         large = [
@@ -109,6 +123,14 @@ class MultiCrop:
             crop = cut_out(view, resized_crop(view, random, self.least_local, self.least_global), self.local_size)
             small.append(_coloured(crop, random, 0.5, 0.0))
         return Views(a=large[0], b=large[1], crops=tuple(small))
+
+
+def _check(augment: Augment) -> None:
+    """Raises ConfigError for sizes of no px, shares outside of (0, 1] and other numbers below 0."""
+    for name, value in vars(augment).items():
+        least, most = (1, math.inf) if "size" in name else (1e-6, 1) if name.startswith(("share", "least")) else (0, math.inf)
+        if not least <= value <= most:
+            raise ConfigError(f"--augment.{name.replace('_', '-')} {value:g} is not in [{least:g}, {most:g}]")
 
 
 # Cuts, and what follows them

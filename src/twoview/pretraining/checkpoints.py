@@ -95,6 +95,11 @@ def write_checkpoint(path: Path, model: Model, *, seen: Sequence[Seen] = (), ori
     write_whole(path, bytes_of(tensors, {"format": "pt", "twoview": json.dumps(about)}))
 
 
+def checkpoints_of(run: Path) -> list[Path]:
+    """The folders of a run's checkpoints, in the order of their steps."""
+    return sorted((p for p in (run / "checkpoints").glob("step-*") if p.name[5:].isdecimal()), key=lambda p: int(p.name[5:]))
+
+
 def has_form(model: nn.Module) -> bool:
     """Whether write_checkpoint writes such a model whole; of others it writes the encoder."""
     return any(type(model) is kind for kind, _ in _KINDS.values())
@@ -175,8 +180,8 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 def _weights_in(folder: Path) -> Path:
     """Of a folder as Hugging Face's, or of the last checkpoint of a run."""
-    runs = sorted(folder.glob("checkpoints/step-*"))
-    folder = runs[-1] if runs else folder
+    found = checkpoints_of(folder)
+    folder = found[-1] if found else folder
     for name in _WEIGHTS:
         if (folder / name).exists():
             return folder / name

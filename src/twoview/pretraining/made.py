@@ -1,7 +1,9 @@
 """What a run is made of: the objective, its optimiser, the order of its samples."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -42,10 +44,15 @@ def make_optimiser(model: nn.Module, config: PretrainConfig) -> torch.optim.Adam
 
 
 def make_order(config: PretrainConfig, sources: Sequence[Source]) -> Order:
+    """Of what the sources give to each epoch. Raises ConfigError where the objective cannot take it."""
     shares = []
     for source in sources:
         factor = Singles(source.pool).num_views if config.singles else 1
+        if isinstance(config.model, MaskedConfig) and config.model.second_view and source.pool[0].b is None:
+            raise ConfigError(f"{source.pool.seen().dataset}: single pictures, and the objective wants pairs: take --objective mae")
         stages = [_stage(words) for words in config.curriculum]
+        if any(before >= after for (before, _), (after, _) in pairwise(stages)):
+            raise ConfigError("--curriculum: the shares of its stages rise")
         allowed = tuple((until, _allowed(source.pool, condition, factor)) for until, condition in stages)
         share = Share(size=factor * len(source.pool), weight=source.weight, allowed=allowed)
         if isinstance(source.pool, StoredPairs) and source.pool.shards:
@@ -64,9 +71,12 @@ def make_order(config: PretrainConfig, sources: Sequence[Source]) -> Order:
 def _stage(words: str) -> tuple[float, str]:
     until, _, condition = words.strip().partition(" ")
     try:
-        return float(until), condition
+        share = float(until)
     except ValueError:
-        raise ConfigError(f"--curriculum {words}: give a share of the run and a condition, as '0.3 overlap > 0.6'") from None
+        share = math.nan
+    if not 0 < share <= 1 or not condition.strip():
+        raise ConfigError(f"--curriculum {words}: give a share of the run in (0, 1] and a condition, as '0.3 overlap > 0.6'")
+    return share, condition
 
 
 def _allowed(pool: Pool, condition: str, factor: int) -> Any:

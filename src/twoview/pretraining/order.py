@@ -25,7 +25,7 @@ class Share:
     window: int = 0
     """With `starts`: shards come in random order, and samples are shuffled among so many at a time."""
     allowed: tuple[tuple[float, Int64[np.ndarray, " n"]], ...] = ()
-    """A curriculum: up to which share of the run only these samples come, in place of which the others of them come more often."""
+    """A curriculum, in rising order: up to which share of the run only these samples come, and so more often."""
 
     @property
     def num(self) -> int:
@@ -80,8 +80,10 @@ class Order:
         pools = np.repeat(np.arange(len(self.shares)), [share.num for share in self.shares])
         pools = self._random(number, -1).permutation(pools)
         samples = np.empty(len(pools), np.int64)
+        done = (number * self.steps_per_epoch + np.arange(len(pools)) // self.batch) / self.steps
         for i, share in enumerate(self.shares):
-            samples[pools == i] = self._samples(number, i, share)
+            stages = np.searchsorted([until for until, _ in share.allowed], done[pools == i], side="right")
+            samples[pools == i] = self._samples(number, i, share, stages)
         return pools, samples
 
     def seeds(self, number: int, places: Int64[np.ndarray, " b"]) -> Int64[np.ndarray, " b"]:
@@ -103,17 +105,21 @@ class Order:
                     seeds = self.seeds(epoch, places)
                     yield [Place(*map(int, line)) for line in zip(pools[places], samples[places], seeds, strict=True)]
 
-    def _samples(self, epoch: int, pool: int, share: Share) -> Int64[np.ndarray, " n"]:
-        """As many as the pool gives: whole rounds of all, and of a last one the first."""
-        found, missing, round_ = [], share.num, 0
-        while missing > 0:
-            samples = self._round(share, self._random(epoch, pool, round_))
-            samples = samples[np.isin(samples, self._allowed(share, epoch))] if share.allowed else samples
-            if not len(samples):
-                raise ConfigError("a stage of the curriculum allows no sample")
-            found.append(samples[:missing])
-            missing -= len(found[-1])
-            round_ += 1
+    def _samples(self, epoch: int, pool: int, share: Share, stages: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        """As many as the pool gives: whole rounds of all, and of a last one the first. stages: of its places, those of a
+        curriculum in turn; the last allows all."""
+        found, round_ = [], 0
+        for stage in np.unique(stages):
+            missing = int((stages == stage).sum())
+            while missing > 0:
+                samples = self._round(share, self._random(epoch, pool, round_))
+                if stage < len(share.allowed):
+                    samples = samples[np.isin(samples, share.allowed[stage][1])]
+                if not len(samples):
+                    raise ConfigError("a stage of the curriculum allows no sample")
+                found.append(samples[:missing])
+                missing -= len(found[-1])
+                round_ += 1
         return np.concatenate(found) if found else np.empty(0, np.int64)
 
     def _round(self, share: Share, random: np.random.Generator) -> Int64[np.ndarray, " n"]:
@@ -125,10 +131,6 @@ class Order:
         for start in range(0, len(samples), max(share.window, 1)):
             random.shuffle(samples[start : start + share.window])
         return samples
-
-    def _allowed(self, share: Share, epoch: int) -> Int64[np.ndarray, " n"]:
-        done = epoch / self.epochs
-        return next((samples for until, samples in share.allowed if done < until), np.arange(share.size))
 
     def _random(self, *names: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *(name + 1 for name in names)])

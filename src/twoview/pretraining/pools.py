@@ -30,6 +30,7 @@ from .checkpoints import Seen, seen
 
 Picture = UInt8[np.ndarray, "h w 3"]
 
+_BESIDE = ("config.json", "manifest", "selections", "scenes", "plan.parquet")
 SOME_FILES = 200
 """Of a list or a folder, whose sizes go into its fingerprint."""
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -103,43 +104,55 @@ class StoredPairs:
 class RemoteShards:
     """The shards of a dataset in an object store. Each is fetched when its first pair is asked for, and kept for a while.
 
-    A run reads them in random order, some at a time (order.Share.window), so that few are wanted at once.
+    A run reads them in random order, some at a time (order.Share.window), so that few are wanted at once. What stands in the store
+    beside the shards is fetched at once, into `folder`, which `twoview.open` reads: one for each state of the dataset, so that a
+    run goes on undisturbed when more is curated there.
     """
 
     def __init__(self, uri: str, cache: Path, keep: int) -> None:
-        """cache: a folder of this machine, that several processes may share; keep: shards in it, the longest unused go."""
-        self.uri, self.cache, self.keep = uri, cache, keep
+        """cache: a folder of this machine, that several processes may share; keep: shards in it, the longest unused go.
 
-    def fetch_manifest(self) -> Path:
-        """A folder that `twoview.open` reads, all but the shards."""
-        self.cache.mkdir(parents=True, exist_ok=True)
-        with Lock.wait(self.cache / ".lock"), self._fetching(""):
-            store, root = _store(self.uri)
-            for name in ("config.json", "manifest", "selections", "scenes", "plan.parquet"):
-                kind = store.get_file_info(f"{root}/{name}").type
-                if (self.cache / name).exists() or kind == pafs.FileType.NotFound:
-                    continue
-                aside = self.cache / f".{name}.partial"
-                shutil.rmtree(aside, ignore_errors=True)
-                if kind == pafs.FileType.Directory:
-                    aside.mkdir()
-                pafs.copy_files(f"{root}/{name}", str(aside), source_filesystem=store)
-                aside.rename(self.cache / name)
-        if not (self.cache / "plan.parquet").exists():
-            raise ConfigError(f"{self.uri}: no dataset of twoview there (its plan.parquet)")
-        return self.cache
+        Raises ConfigError where no dataset is, TryLaterError where the store is not to be reached.
+        """
+        self.uri, self.keep, self.folder = uri, keep, cache
+        with self._fetching(""):
+            cache.mkdir(parents=True, exist_ok=True)
+            store, root = _store(uri)
+            wanted = {name: _files(store, f"{root}/{name}") for name in _BESIDE}
+            if not wanted["plan.parquet"]:
+                raise ConfigError(f"{uri}: no dataset of twoview there (its plan.parquet)")
+            state = [uri, {name: files for name, files in wanted.items() if name != "selections"}]
+            self.folder = cache / hashlib.sha256(json.dumps(state).encode()).hexdigest()[:12]
+            self.folder.mkdir(exist_ok=True)
+            with Lock.wait(self.folder / ".lock"):
+                for name, files in wanted.items():
+                    self._fetch_beside(store, root, name, json.dumps(files))
+
+    def _fetch_beside(self, store: pafs.FileSystem, root: str, name: str, files: str) -> None:
+        """A file or a folder that stands beside the shards, unless it is here as it is there."""
+        path, known, aside = (self.folder / form.format(name) for form in ("{}", ".{}.known", ".{}.partial"))
+        if known.exists() and known.read_text() == files:
+            return
+        for old in (path, aside):
+            shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
+        if files != "[]":
+            if store.get_file_info(f"{root}/{name}").type == pafs.FileType.Directory:
+                aside.mkdir()
+            pafs.copy_files(f"{root}/{name}", str(aside), source_filesystem=store)
+            aside.rename(path)
+        known.write_text(files)
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
         """A piece of a shard. Raises BrokenDatasetError where the store has none such."""
         while True:
             try:
-                os.utime(self.cache / shard)
-                return read_bytes(self.cache, shard, offset, size)
+                os.utime(self.folder / shard)
+                return read_bytes(self.folder, shard, offset, size)
             except FileNotFoundError:  # not fetched yet, or gone meanwhile
                 self._fetch(shard)
 
     def _fetch(self, shard: str) -> None:
-        path = self.cache / shard
+        path = self.folder / shard
         path.parent.mkdir(parents=True, exist_ok=True)
         with Lock.wait(path.with_name(f".{path.name}.lock")):
             if path.exists():
@@ -155,12 +168,20 @@ class RemoteShards:
     @contextmanager
     def _fetching(self, name: str) -> Iterator[None]:
         try:
-            with explained(self.cache):
+            with explained(self.folder):
                 yield
         except (OSError, pa.ArrowException) as error:
             why = (str(error).splitlines() or [""])[0]
             kind = BrokenDatasetError if isinstance(error, FileNotFoundError) else TryLaterError
             raise kind(f"{self.uri}/{name}: cannot be fetched ({why})") from None
+
+
+def _files(store: pafs.FileSystem, path: str) -> list[tuple[str, int, int]]:
+    """Name, bytes and time of change of a file, or of those in a folder; none where there is nothing."""
+    info = store.get_file_info(path)
+    inside = store.get_file_info(pafs.FileSelector(path, recursive=True)) if info.type == pafs.FileType.Directory else [info]
+    files = (one for one in inside if one.type == pafs.FileType.File)
+    return sorted((one.path.removeprefix(path), one.size or 0, one.mtime_ns or 0) for one in files)
 
 
 def _store(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -210,12 +231,7 @@ class Pictures:
         if not folder.is_dir():
             raise ConfigError(f"{folder}: no such folder")
         self.folder = folder
-        names = sorted(
-            os.path.relpath(os.path.join(place, name), folder)
-            for place, _, files in os.walk(folder)
-            for name in files
-            if name.lower().endswith(PICTURES)
-        )
+        names = sorted(os.path.relpath(path, folder) for path in _walk(str(folder), {os.path.realpath(folder)}))
         if not names:
             raise ConfigError(f"{folder}: there are no pictures in it")
         self._names = pa.array(names, pa.large_string())
@@ -235,6 +251,15 @@ class Pictures:
         return Seen(dataset=str(self.folder), fingerprint=digest, num_pairs=len(self), licences={UNKNOWN: len(self)})
 
 
+def _walk(folder: str, seen: set[str]) -> Iterator[str]:
+    """Pictures below a folder, also where links lead; no folder twice."""
+    for entry in os.scandir(folder):
+        if entry.is_file() and entry.name.lower().endswith(PICTURES):
+            yield entry.path
+        elif entry.is_dir() and (real := os.path.realpath(entry.path)) not in seen:
+            yield from _walk(entry.path, seen | {real})
+
+
 class Decoded:
     """A pool whose pictures, all of one size, lie decoded in a file: read several times as fast, and some ten times as large."""
 
@@ -247,7 +272,10 @@ class Decoded:
         self._values: np.ndarray | None = None
         if not self.path.exists():
             with explained(self.path):
-                self._make(tell)
+                folder.mkdir(parents=True, exist_ok=True)
+                with Lock.wait(folder / f".{self.path.name}.lock"):
+                    if not self.path.exists():
+                        self._make(tell)
         if self.path.stat().st_size != math.prod(self._shape):
             raise ConfigError(f"{self.path}: cut off; remove it, and it is made again")
 
@@ -267,8 +295,7 @@ class Decoded:
         return self.pool.seen()
 
     def _make(self, tell: Callable[[int, int], None]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        aside = self.path.with_name(f".{self.path.name}.partial")
         try:
             with aside.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, math.prod(self._shape))  # a full disk is told here, not by a signal

@@ -1,6 +1,7 @@
 """A run among processes: where it is, how weights are shared out, what they agree on, how it ends."""
 
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +18,23 @@ from ..errors import ConfigError, TwoviewError
 from .settings import PretrainConfig
 
 
+@contextlib.contextmanager
+def launched(config: PretrainConfig) -> Iterator[Fabric]:
+    """This process, or its place among those that torchrun or SLURM started; until the block ends, in all of them together."""
+    before = torch.distributed.is_available() and torch.distributed.is_initialized()
+    together = True
+    try:
+        yield make_fabric(config)
+    except Exception:  # of one process perhaps: the others may be waiting for it
+        together = False
+        raise
+    finally:
+        if together and not before and torch.distributed.is_available() and torch.distributed.is_initialized():
+            gc.collect()  # what was shared out holds on to groups
+            torch.distributed.destroy_process_group()  # threads of its would abort a process that ends before them
+
+
 def make_fabric(config: PretrainConfig) -> Fabric:
-    """This process, or its place among those that torchrun or SLURM started."""
     devices, nodes = _places(os.environ)
     precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[config.precision]
     strategy: Any = "ddp" if devices * nodes > 1 else "auto"
@@ -71,10 +87,13 @@ def part_of(whole: Tensor, like: Tensor) -> Tensor:
     return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements)
 
 
-def agreed(fabric: Fabric, call: Callable[[], Any]) -> Any:
-    """What a call gives, in the first process first; an error in one process is raised in all, so that none waits for it."""
+def agreed(fabric: Fabric, call: Callable[[], Any], in_turn: bool = True) -> Any:
+    """What a call gives, in the first process first; an error in one process is raised in all, so that none waits for it.
+
+    in_turn: False where the processes take turns by themselves, with more patience than those that wait for each other have.
+    """
     found, error = None, None
-    with fabric.rank_zero_first():
+    with fabric.rank_zero_first() if in_turn else contextlib.nullcontext():
         try:
             found = call()
         except TwoviewError as raised:

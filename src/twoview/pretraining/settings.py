@@ -1,6 +1,7 @@
 """What a run of pretraining is told, and whether a run in a folder is the same one."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -74,14 +75,19 @@ class PretrainConfig:
     """Stages as `0.3 overlap > 0.6`: up to this share of the run, only pairs for whose line of the manifest the SQL holds."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "micro_batch", "save_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 1 or more")
-        for name in ("warm_up_epochs", "base_lr", "last_lr", "weight_decay", "workers", "seed", "keep_every", "panel_every"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give 0 or more")
-        if self.steps is not None and self.steps < 1:
-            raise ConfigError(f"--steps is {self.steps}: give 1 or more")
+        counts = ("epochs", "batch", "micro_batch", "save_every", "steps")
+        rates = ("warm_up_epochs", "base_lr", "last_lr", "weight_decay", "last_weight_decay")
+        for names, holds, wanted in (
+            (counts, lambda value: value >= 1, "1 or more"),
+            ((*rates, "workers", "keep_every", "panel_every"), lambda value: 0 <= value < math.inf, "0 or more"),
+            (("clip",), lambda value: value > 0, "more than 0"),
+            (("seed",), lambda value: 0 <= value < 1 << 63, "0 or more, and less than 2^63"),
+        ):
+            for name in names:
+                if getattr(self, name) is not None and not holds(getattr(self, name)):
+                    raise ConfigError(f"--{name.replace('_', '-')} is {getattr(self, name)}: give {wanted}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError(f"--betas are {self.betas[0]:g} and {self.betas[1]:g}: give two in [0, 1)")
         if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
             raise ConfigError(f"--schedule-epochs {self.schedule_epochs} are fewer than --epochs {self.epochs}")
         if self.warm_up_epochs >= self.epochs:

@@ -1,7 +1,8 @@
 """Pretraining: a plain loop over an order that follows from the seed, so that a run goes on at any step as if it had not stopped.
 
 RUN/config.json, RUN/log.jsonl (a line for each step), RUN/checkpoints/step-NNNNNNN/: model.safetensors (docs/format.md) and
-training.pt, the optimiser's state. A checkpoint appears whole or not at all.
+training.pt, the optimiser's state. A checkpoint appears whole or not at all. Of the series of --keep-every only the last two have
+a training.pt; without it a checkpoint is never removed.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,19 +26,19 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.distributed.tensor import DTensor
 
-from ..errors import ConfigError, TwoviewError
+from ..errors import ConfigError, TryLaterError, TwoviewError, UnreadableError
 from ..locks import Lock, holder
 from ..shards import explained, sync_folder, write_whole
 from .alarms import Alarms
 from .boards import Board, open_boards
-from .checkpoints import has_form, write_checkpoint
+from .checkpoints import checkpoints_of, has_form, write_checkpoint
 from .data import Batch
 from .loader import loader
 from .made import make_objective, make_optimiser, make_order
 from .masked import MaskedModel
 from .order import Order
 from .pools import Singles
-from .processes import agreed, gathered, make_fabric, out_of_memory, part_of, stopping
+from .processes import agreed, gathered, launched, out_of_memory, part_of, stopping
 from .schedule import by_cosine, learning_rate
 from .settings import PretrainConfig, Source, check_same, described
 from .unpickle import read_pickled
@@ -76,28 +77,36 @@ class Progress:
 
 
 def pretrain(
-    config: PretrainConfig, sources: Sequence[Source], out: Path, *, fabric: Fabric | None = None, reporter: Reporter | None = None
+    config: PretrainConfig,
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    fabric: Fabric | None = None,
+    reporter: Reporter | None = None,
+    command: Mapping[str, Any] | None = None,
 ) -> Path:
     """Trains, or goes on with what is in `out`; the folder of the last checkpoint comes back.
 
     Stopped by SIGTERM or SIGINT it saves after the step it is in, and raises what the signal would have; killed, it goes on from
-    the last checkpoint, with the losses of a run that was never stopped. Raises ConfigError for what cannot be trained, and
-    TwoviewError where the loss is no number.
+    the last checkpoint, with the losses of a run that was never stopped. command: what --resume does again, for RUN/config.json.
+    Raises ConfigError for what cannot be trained, and TwoviewError where the loss is no number.
     """
-    fabric, reporter = fabric or make_fabric(config), reporter or Reporter()
-    order = make_order(config, sources)
+    if fabric is None:
+        with launched(config) as fabric:
+            return pretrain(config, sources, out, fabric=fabric, reporter=reporter, command=command)
+    order, reporter = make_order(config, sources), reporter or Reporter()
     clock, own = Clock(), order.batch // fabric.world_size
-    with out_of_memory(), stopping() as stop, closing(Run(config, order, sources, out, fabric, reporter)) as run:
+    with out_of_memory(), stopping() as stop, closing(Run(config, order, sources, out, fabric, reporter, command)) as run:
         with closing(run.feed()) as feed:  # its processes end with it
             for step in range(run.first, order.steps):
                 lr = run.set_rates(step)
                 loss, norm, batch = run.learn(clock.timed(feed), own, step)
                 run.log(step, loss, lr, norm, clock, batch, run.foreign(step, batch))
-                ended, stopped = step + 1 == order.steps, run.any(stop())
+                ended, stopped = step + 1 == order.steps, run.any(run.trouble.exit_code if run.trouble else stop())
                 if ended or stopped or (step + 1) % config.save_every == 0 or run.is_kept(step + 1):
                     run.save(step + 1)
                 if stopped:
-                    raise SystemExit(stopped)
+                    raise run.trouble or SystemExit(stopped)
         return run.last()
 
 
@@ -105,7 +114,14 @@ class Run:
     """What a run holds: model, optimiser, files. Begins at step `first`."""
 
     def __init__(
-        self, config: PretrainConfig, order: Order, sources: Sequence[Source], out: Path, fabric: Fabric, reporter: Reporter
+        self,
+        config: PretrainConfig,
+        order: Order,
+        sources: Sequence[Source],
+        out: Path,
+        fabric: Fabric,
+        reporter: Reporter,
+        command: Mapping[str, Any] | None,
     ) -> None:
         if order.batch % fabric.world_size:
             raise ConfigError(f"--batch {order.batch} does not divide among {fabric.world_size} processes")
@@ -123,13 +139,14 @@ class Run:
         self.optimiser: torch.optim.Optimizer = optimiser
         self.seen = [source.pool.seen() for source in sources] if self._is_first else []
         self.about = described(config, order, self.seen, [source.weight for source in sources]) if self._is_first else {}
+        self.about |= {"command": command}
+        self.trouble: TwoviewError | None = None
+        """What is to end the run, in all processes."""
         self._lock = self._journal = None
         self._boards: list[Board] = []
         try:
             self.first = self._begin()
-            if self._is_first:
-                self._journal = (out / "log.jsonl").open("a")
-                self._boards = open_boards(out, self.first, config.wandb, self.about)
+            agreed(fabric, self._open_files)
         except BaseException:
             self.close()
             raise
@@ -162,19 +179,20 @@ class Run:
         return lr
 
     def learn(self, feed: Iterator[Batch], own: int, step: int) -> tuple[float, float | None, Batch]:
-        """One step: the mean loss over all processes, the gradient's norm with `clip`, and the last piece of the batch."""
+        """One step: the mean loss over all processes, the gradient's norm with `clip`, and the largest piece of the batch."""
         places = (self.config.seed, step, self.fabric.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(places).generate_state(1)[0]))  # for objectives that draw for themselves
         self.model.train()
         total, left = torch.zeros((), device=self.fabric.device), own
         batch = None
         while left or batch is None:
-            batch = next(feed)
-            left -= len(batch.seeds)
+            piece = next(feed)
+            left -= len(piece.seeds)
             with self.fabric.no_backward_sync(self._wrapped, enabled=left > 0):
-                loss = self._wrapped(batch)["loss"] * (len(batch.seeds) / own)
+                loss = self._wrapped(piece)["loss"] * (len(piece.seeds) / own)
                 self.fabric.backward(loss)
             total += loss.detach()
+            batch = piece if batch is None or len(piece.seeds) > len(batch.seeds) else batch
         mean = self._over_all(total, "mean")
         if not math.isfinite(mean):
             raise self._went_wrong(f"the loss of step {step + 1} is {mean}")
@@ -191,7 +209,7 @@ class Run:
         return mean, norm, batch
 
     def _went_wrong(self, what: str) -> TwoviewError:
-        found = self._checkpoints()
+        found = checkpoints_of(self.out)
         last = f"the last checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         return TwoviewError(
             f"{what}: {last}. Run it again with a lower --base-lr, --clip 1, or bf16 in place of fp16; where a checkpoint is "
@@ -235,14 +253,19 @@ class Run:
             waiting=clock.share_waiting,
             foreign=foreign,
         )
-        with explained(self.out):
-            self._journal.write(json.dumps(asdict(done)) + "\n")
-            self._journal.flush()
+        try:
+            with explained(self.out):
+                self._journal.write(json.dumps(asdict(done)) + "\n")
+                self._journal.flush()
+        except TryLaterError as error:
+            self.trouble = error
         numbers = {name: value for name, value in asdict(done).items() if name not in ("step", "steps") and value is not None}
         for board in self._boards:
             board.show(step + 1, numbers)
         self.reporter.progress(done)
-        words = [*self.alarms.loss(step, loss), *self.alarms.waiting(done.waiting)]
+        words = self.alarms.loss(step, loss)
+        if self.config.workers:  # else this process loads, and does not wait
+            words += self.alarms.waiting(done.waiting)
         if foreign is not None:
             words += self.alarms.foreign(step, foreign)
         for one in words:
@@ -275,8 +298,8 @@ class Run:
                 sync_folder(folder.parent)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        for old in self._checkpoints()[:-2]:
-            if self.is_kept(_step_of(old)):
+        for old in self._whole()[:-2]:
+            if self.is_kept(int(old.name[5:])):
                 (old / "training.pt").unlink(missing_ok=True)
             else:
                 shutil.rmtree(old)
@@ -288,15 +311,13 @@ class Run:
         precision = self.fabric.strategy.precision.state_dict()
         state = {"step": step, "optimiser": optimiser, "precision": precision}
         state |= {} if self._has_form else {"model": model.state_dict()}
-        with (folder / "training.pt").open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
+        write_pickle(folder / "training.pt", state)
 
     def close(self) -> None:
         for file in (self._journal, *self._boards):
             if file is not None:
-                file.close()
+                with contextlib.suppress(OSError):  # of a full disk, which was told before
+                    file.close()
         if self._lock is not None:
             self._lock.release()
 
@@ -321,23 +342,24 @@ class Run:
 
     def last(self) -> Path:
         """The newest checkpoint."""
-        found = self._checkpoints()
+        found = checkpoints_of(self.out)
         return found[-1] if found else self.out
-
-    def _checkpoints(self) -> list[Path]:
-        return sorted((self.out / "checkpoints").glob("step-*"), key=_step_of)
 
     def _begin(self) -> int:
         """The first step to do. Checks that what is there is of this run, and takes it up."""
         agreed(self.fabric, self._prepare)
         whole = self._whole()
-        number = self.fabric.broadcast(_step_of(whole[-1]) if whole else 0)  # a shared disk may show less to others
-        step = self._take_up(self.out / "checkpoints" / f"step-{number:07d}") if number else 0
+        name = self.fabric.broadcast(whole[-1].name if whole else "")  # a shared disk may show less to others
+        return self._take_up(self.out / "checkpoints" / name) if name else 0
+
+    def _open_files(self) -> None:
+        """Of the first process."""
         if self._is_first:
-            lines = _cut_log(self.out / "log.jsonl", step)
+            lines = _cut_log(self.out / "log.jsonl", self.first)
             self.alarms.losses += [line["loss"] for line in lines]
             self.alarms.gains.extend(line["foreign"] for line in lines if line["foreign"] is not None)
-        return step
+            self._journal = (self.out / "log.jsonl").open("a")
+            self._boards = open_boards(self.out, self.first, self.config.wandb, self.about)
 
     def _prepare(self) -> None:
         """Takes the folder, and writes what the run is: by the first process."""
@@ -348,37 +370,60 @@ class Run:
                 self._lock = Lock.acquire(self.out / ".lock")
                 if self._lock is None:
                     raise ConfigError(f"{self.out}: {holder(self.out / '.lock')} is at this run")
+                for left in (self.out / "checkpoints").glob(".step-*.partial"):
+                    shutil.rmtree(left, ignore_errors=True)
                 if self._whole():
                     check_same(path, self.about)
+                elif found := checkpoints_of(self.out):
+                    raise ConfigError(f"{found[-1]}: no training.pt in it, nor in any before, to go on from: give another --out")
                 write_whole(path, json.dumps(self.about, indent=2).encode())
 
     def _whole(self) -> list[Path]:
         """Checkpoints that a run can go on from."""
-        return [folder for folder in self._checkpoints() if (folder / "training.pt").exists()]
+        return [folder for folder in checkpoints_of(self.out) if (folder / "training.pt").exists()]
 
     def _take_up(self, folder: Path) -> int:
         """Model, optimiser and step of a checkpoint."""
-        state = read_pickled(folder / "training.pt")
         try:
+            state = read_pickled(folder / "training.pt")
             weights = load_file(folder / "model.safetensors") if self._has_form else state["model"]
             likes = self.model.state_dict()
             self.model.load_state_dict({key: part_of(value, likes.get(key, value)) for key, value in weights.items()})
-            kept, parameters = state["optimiser"], [one for group in self.optimiser.param_groups for one in group["params"]]
+            step, kept = int(state["step"]), state["optimiser"]
+            parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
             for number, values in kept["state"].items():
                 kept["state"][number] = {key: part_of(value, parameters[number]) for key, value in values.items()}
             self.optimiser.load_state_dict(kept)
             if state["precision"]:  # of fp16
                 self.fabric.strategy.precision.load_state_dict(state["precision"])
-        except (LookupError, RuntimeError, ValueError, SafetensorError, OSError) as error:
-            why = str(error).splitlines()[0][:200]
+        except (
+            AttributeError,
+            LookupError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+            SafetensorError,
+            OSError,
+            UnreadableError,
+        ) as error:
+            why = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise ConfigError(f"{folder}: not a checkpoint of this run ({why}): remove it to go on from the one before") from None
         if hasattr(self.model, "progress"):
-            self.model.progress = state["step"] / self.order.steps
-        return state["step"]
+            self.model.progress = step / self.order.steps
+        return step
 
 
-def _step_of(folder: Path) -> int:
-    return int(folder.name.partition("-")[2])
+def write_pickle(path: Path, state: dict[str, Any]) -> None:
+    """As torch.save, and to the disk. Raises TryLaterError where that has no room."""
+    with path.open("wb") as file:
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:  # what torch makes of an OSError
+            raise TryLaterError(
+                f"{path}: cannot be written; is the disk full? What is finished is kept: make room, then run the same command again"
+            ) from error
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _cut_log(path: Path, step: int) -> list[dict[str, Any]]:
