@@ -40,7 +40,8 @@ def pretrain(args: Sequence[str]) -> int:
         """
 
         data: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DIR[@NAME][:WEIGHT] ...")] = ()
-        """Datasets or selections, here or as s3://bucket/DIR, and how often each of their pairs comes in an epoch (1). Also a
+        """Datasets or selections, here or as s3://bucket/DIR (of other servers than Amazon's with ?endpoint_override=HOST:PORT at
+        the end; keys as AWS_ACCESS_KEY_ID and so on), and how often each of their pairs comes in an epoch (1). Also a
         published list (MIMIC's CSV, CroCo's pairs.txt), or, for MAE and DINO, a folder of pictures."""
         out: Path
         """The run's folder: new, or of an earlier go of the same command."""
