@@ -163,6 +163,7 @@ def test_places_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
         make_fabric(replace(CONFIG, shard=True, precision="fp16"))
 
 
+@pytest.mark.filterwarnings("ignore:The `srun` command")  # where there is one
 def test_float16_and_its_scaler(dataset: Path, tmp_path: Path) -> None:
     """Near float32; a run goes on to the bit, the scaler's state too. On the CPU, where only a test has it."""
 

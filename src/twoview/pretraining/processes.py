@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -44,7 +45,9 @@ def make_fabric(config: PretrainConfig) -> Fabric:
         strategy = ModelParallelStrategy(_shared_out, data_parallel_size=devices * nodes, tensor_parallel_size=1)
     if config.precision == "fp16" and not torch.cuda.is_available():
         raise ConfigError("--precision fp16 needs a GPU: take bf16 or fp32")
-    fabric = Fabric(devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The `srun` command is available")  # one process of a login node is meant
+        fabric = Fabric(devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
     fabric.launch()
     return fabric
 
