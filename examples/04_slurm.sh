@@ -4,5 +4,7 @@
 #SBATCH --nodes=2 --ntasks-per-node=8 --gpus-per-node=8 --cpus-per-task=8
 #SBATCH --time=24:00:00 --signal=TERM@120 --requeue --open-mode=append --output=pretrain.log
 
-srun --ntasks-per-node 8 twoview pretrain PAIRS --objective croco --precision bf16 --out run
-[ $? = 143 ] && scontrol requeue "$SLURM_JOB_ID" # stopped and saved; whatever else went wrong stays as it is
+srun --ntasks-per-node 8 --cpus-per-task "$SLURM_CPUS_PER_TASK" twoview pretrain PAIRS --objective croco --precision bf16 --out run
+code=$?
+[ $code = 143 ] && exec scontrol requeue "$SLURM_JOB_ID" # stopped and saved
+exit $code

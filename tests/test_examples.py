@@ -1,6 +1,7 @@
 """The examples run as their first lines say, and stay short."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -68,3 +69,14 @@ def test_own_objective(dataset: Path, tmp_path: Path) -> None:
     assert read_checkpoint(run).encoder.config.width == 128
     again = command("pretrain", "--resume", run)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(0, False), (2, False), (143, True)])
+def test_slurm_queues_again_what_was_stopped(tmp_path: Path, code: int, requeued: bool) -> None:
+    for name, body in (("srun", f"exit {code}"), ("scontrol", "echo $*")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    known = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7", "SLURM_CPUS_PER_TASK": "8"}
+    done = subprocess.run(["bash", str(EXAMPLES / "04_slurm.sh")], env=known, capture_output=True, text=True, check=False)
+    assert done.stdout == ("requeue 7\n" if requeued else "")
+    assert done.returncode == (0 if requeued else code)

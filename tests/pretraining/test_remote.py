@@ -1,5 +1,6 @@
 """Shards in an object store: a folder called file://, and a server that speaks S3."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -65,9 +66,15 @@ def test_a_store_that_changed(dataset: Path, tmp_path: Path) -> None:
     assert main(["select", str(store), "--name", "some", "--where", "true"]) == 0
     assert len(open_source(*names).pool) > first
     before = open_source(uri, cache).pool.shards.folder
+    known = (store / "manifest" / "part-000000.parquet").stat()
+    times = (known.st_atime_ns, known.st_mtime_ns)
     (store / "manifest" / "part-000000.parquet").touch()
     assert open_source(uri, cache).pool.shards.folder != before
     assert before.exists()
+    (before / "plan.parquet").unlink()  # as folders for temporary files are tidied
+    os.utime(store / "manifest" / "part-000000.parquet", ns=times)
+    assert len(open_source(uri, cache).pool) == len(twoview.open(dataset))
+    assert (before / "plan.parquet").exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,19 +27,19 @@ def test_from_another_folder_with_other_flags(
     (tmp_path / "here").mkdir()
     shutil.copytree(dataset, tmp_path / "there" / "pairs")
     monkeypatch.chdir(tmp_path / "there")
-    assert main(["pretrain", "pairs", *FEW, "--save-every", "2", "--out", "run"]) == 0
+    easy = ["--curriculum", "0.3 overlap > 0.1"]  # takes any number of values: data must not slip into it
+    assert main(["pretrain", *FEW, "--save-every", "2", *easy, "--out", "run", "pairs"]) == 0
     run = tmp_path / "there" / "run"
     whole = losses(run)
     shutil.rmtree(checkpoints_of(run)[-1])
     monkeypatch.chdir(tmp_path / "here")
-    assert main(["pretrain", "--resume", "../there/run", "--decoded", "bytes", "--save-every", "3"]) == 0
+    assert main(["pretrain", "--resume", "../there/run", "--cache", "kept", "--save-every", "3"]) == 0
     assert losses(run) == whole
-    assert len(list((tmp_path / "here" / "bytes").glob("*.u8"))) == 1
-    assert args_of(run)[-4:] == ["--save-every", "3", "--decoded", str(tmp_path / "here" / "bytes")]
+    assert args_of(run)[-4:] == ["--cache", str(tmp_path / "here" / "kept"), "--save-every", "3"]
     monkeypatch.chdir(tmp_path)
     assert main(["pretrain", f"--resume={run}"]) == 0
     assert args_of(run).count("--out") == 1
-    assert "--decoded" in args_of(run)
+    assert "--cache" in args_of(run)
     for flag in ("--recipe", "--objective", "--out"):
         assert main(["pretrain", "--resume", str(run), flag, "mae"]) == 2
         assert f"without {flag}" in capsys.readouterr().err
@@ -52,6 +53,9 @@ def test_a_command_that_is_refused_is_not_remembered(dataset: Path, tmp_path: Pa
     assert main(["pretrain", str(dataset), *FEW, "--out", str(run)]) == 0
     before = (run / "config.json").read_bytes()
     assert main(["pretrain", str(dataset), *FEW, "--seed", "7", "--out", str(run)]) == 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "wandb", None)
+        assert main(["pretrain", "--resume", str(run), "--wandb", "views"]) == 2
     with Lock.acquire(run / ".lock"):  # pyright: ignore[reportOptionalContextManager]
         assert main(["pretrain", str(dataset), *FEW, "--out", str(run)]) == 2
     assert (run / "config.json").read_bytes() == before

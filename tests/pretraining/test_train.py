@@ -1,6 +1,7 @@
 """Runs: the losses of one that was killed, stopped, or fed by other processes are those of one left alone."""
 
 import errno
+import io
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +34,6 @@ from twoview.pretraining.recipes import PRETRAIN
 from twoview.pretraining.schedule import by_cosine, learning_rate
 from twoview.pretraining.settings import Source
 from twoview.pretraining.train import Reporter, pretrain
-from twoview.shards import explained
 
 
 @pytest.fixture(scope="module")
@@ -380,9 +381,19 @@ def test_a_full_disk(dataset: Path, alone: Path, tmp_path: Path, monkeypatch: py
     assert losses(out) == losses(alone)
 
 
-def test_torch_on_a_full_disk() -> None:
-    with pytest.raises(TryLaterError, match="disk"), explained(Path("/dev/full")):
-        train.write_pickle(Path("/dev/full"), {"step": 1, "values": torch.zeros(100_000)})
+class Full(io.BytesIO):
+    """A disk that has no room for more, and says nothing at the end."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() > 10_000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(data)
+
+
+def test_torch_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "open", lambda path, mode: Full())
+    with pytest.raises(TryLaterError, match="is the disk full"):
+        train.write_pickle(Path("training.pt"), {"step": 1, "values": torch.zeros(100_000)})
 
 
 def test_what_lies_among_checkpoints(dataset: Path, alone: Path, tmp_path: Path) -> None:
@@ -399,12 +410,16 @@ def test_what_lies_among_checkpoints(dataset: Path, alone: Path, tmp_path: Path)
     for folder in checkpoints_of(out):
         (folder / "training.pt").unlink()
     before = (out / "log.jsonl").read_bytes()
+    assert before
     with pytest.raises(ConfigError, match=r"no training.pt in it, nor in any before, to go on from: give another --out"):
+        pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
+    shutil.move(out / "checkpoints", tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="its checkpoints are gone: bring them back"):
         pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
     assert (out / "log.jsonl").read_bytes() == before
 
 
-def test_a_log_that_cannot_be_written(dataset: Path, tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_written(dataset: Path, alone: Path, tmp_path: Path) -> None:
     """The run is saved where that goes, and ends."""
     out = tmp_path / "run"
 
@@ -425,6 +440,19 @@ def test_a_log_that_cannot_be_written(dataset: Path, tmp_path: Path) -> None:
         with pytest.raises(TryLaterError, match="the disk is full"):
             pretrain(CONFIG, [source(dataset)], out, reporter=Reporter(say=lambda words: None, progress=fill))
     assert [folder.name for folder in checkpoints_of(out)] == ["step-0000003", "step-0000005"]
+    (out / "log.old").rename(out / "log.jsonl")
+    pretrain(CONFIG, [source(dataset)], out, reporter=QUIET)
+    assert losses(out) == losses(alone)
+
+
+def test_no_memory_at_a_resume_is_not_damage(dataset: Path, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*words: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    shutil.copytree(alone, tmp_path / "run")
+    monkeypatch.setattr(torch.optim.AdamW, "load_state_dict", none_left)
+    with pytest.raises(ConfigError, match="out of memory: give a smaller --micro-batch"):
+        pretrain(CONFIG, [source(dataset)], tmp_path / "run", reporter=QUIET)
 
 
 def test_out_of_memory(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -446,7 +474,7 @@ def test_a_series_is_kept(dataset: Path, tmp_path: Path) -> None:
     shutil.rmtree(checkpoints_of(tmp_path / "run")[-1])
     pretrain(replace(config, keep_every=0), [source(dataset)], tmp_path / "run", reporter=QUIET)
     kept = [int(folder.name[5:]) for folder in checkpoints_of(tmp_path / "run")]
-    assert {epoch, 2 * epoch} < set(kept)  # another series does not undo this one
+    assert {epoch, 2 * epoch, 3 * epoch} < set(kept)  # another series does not undo this one
 
 
 # Rates

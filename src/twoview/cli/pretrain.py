@@ -111,21 +111,30 @@ def _command_of(args: Sequence[str]) -> list[str]:
         before, folder = list(map(str, known["args"])), known["cwd"]
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(f"--resume {out}: no run of twoview pretrain there (its config.json)") from None
-    rest, before = _without(args, "--resume"), _without(before, "--out")
+    rest, here = _without(args, "--resume"), out.resolve()
     for flag in ("--out", "--recipe", "--objective", "--vit", "--mask-ratio"):
         if value_of(rest, flag) is not None:
             raise ConfigError(f"--resume goes on with the run as it was begun, without {flag}; for another run give --out")
     for flag in ("--cache", "--decoded"):
         if given := value_of(rest, flag):
-            rest, before = [*_without(rest, flag), flag, str(Path(given).resolve())], _without(before, flag)
-    here = out.resolve()
+            rest, before = _without(rest, flag), _with(before, flag, str(Path(given).resolve()))
     try:
         os.chdir(folder)
     except OSError:
         raise ConfigError(
             f"--resume {out}: it was begun in {folder}, which is gone: give the whole command again, with --out"
         ) from None
-    return [*before, "--out", str(here), *rest]
+    return [*_with(before, "--out", str(here)), *rest]
+
+
+def _with(args: Sequence[str], flag: str, value: str) -> list[str]:
+    """Arguments with another value of a flag, in its place: what stands beside it may be meant for another."""
+    for i, word in enumerate(args):
+        if word == flag:
+            return [*args[: i + 1], value, *args[i + 2 :]]
+        if word.startswith(flag + "="):
+            return [*args[:i], f"{flag}={value}", *args[i + 1 :]]
+    return [*args, flag, value]
 
 
 def _without(args: Sequence[str], flag: str) -> list[str]:
@@ -139,27 +148,27 @@ def _without(args: Sequence[str], flag: str) -> list[str]:
 def run(data: Sequence[str], config: "PretrainConfig", out: Path, args: Sequence[str], cache: Path, decoded: Path | None) -> int:
     """Train with progress on the terminal; the exit code comes back."""
     from ..pretraining.checkpoints import checkpoints_of
-    from ..pretraining.processes import launched
+    from ..pretraining.processes import make_fabric
     from ..pretraining.train import Reporter, pretrain
 
     if decoded is not None and (config.labels or config.curriculum):
         raise ConfigError("--decoded has pictures alone: no labels, and no --curriculum, with it")
     line, command = Line(), {"args": list(args), "cwd": str(Path.cwd())}
     reporter = Reporter(say=line.say, progress=_Progress(line), draw=draw)
-    with launched(config) as fabric:
-        sources = _sources(fabric, data, config, cache, decoded)
-        try:
-            last = pretrain(config, sources, out, fabric=fabric, reporter=reporter, command=command)
-        except (KeyboardInterrupt, SystemExit, TryLaterError):
-            saved = checkpoints_of(out)
-            if saved and fabric.global_rank == 0:
-                line.say(f"stopped; saved: {saved[-1]}; twoview pretrain --resume {out} goes on")
-            raise
-        finally:
-            line.end()
-        if fabric.global_rank == 0:
-            weights = last / "model.safetensors"
-            print(f"{weights}\nnext: twoview reconstruct {weights} A.jpg B.jpg --out panel.png")
+    fabric = make_fabric(config)
+    sources = _sources(fabric, data, config, cache, decoded)
+    try:
+        last = pretrain(config, sources, out, fabric=fabric, reporter=reporter, command=command)
+    except (KeyboardInterrupt, SystemExit, TryLaterError):
+        saved = checkpoints_of(out)
+        if saved and fabric.global_rank == 0:
+            line.say(f"stopped; saved: {saved[-1]}; twoview pretrain --resume {out} goes on")
+        raise
+    finally:
+        line.end()
+    if fabric.global_rank == 0:
+        weights = last / "model.safetensors"
+        print(f"{weights}\nnext: twoview reconstruct {weights} A.jpg B.jpg --out panel.png")
     return DONE
 
 

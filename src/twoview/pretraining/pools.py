@@ -1,11 +1,13 @@
 """Where samples come from: pairs of a dataset, pairs that a list of files names, single pictures."""
 
+import contextlib
 import hashlib
 import io
 import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ import simplejpeg
 from jaxtyping import Float32, Int16, Int64, UInt8
 
 from ..dataset import Dataset, keys_where
-from ..errors import BrokenDatasetError, ConfigError, TryLaterError
+from ..errors import BrokenDatasetError, ConfigError, TryLaterError, TwoviewError
 from ..licences import UNKNOWN
 from ..listings import Layout, find_listing, listed_pairs
 from ..locks import Lock
@@ -105,8 +107,8 @@ class RemoteShards:
     """The shards of a dataset in an object store. Each is fetched when its first pair is asked for, and kept for a while.
 
     A run reads them in random order, some at a time (order.Share.window), so that few are wanted at once. What stands in the store
-    beside the shards is fetched at once, into `folder`, which `twoview.open` reads: one for each state of the dataset, so that a
-    run goes on undisturbed when more is curated there.
+    beside the shards is fetched at once, into `folder`, which `twoview.open` reads: one for each state of the dataset, so that what
+    reads it now is not disturbed when more is curated there.
     """
 
     def __init__(self, uri: str, cache: Path, keep: int) -> None:
@@ -131,7 +133,11 @@ class RemoteShards:
     def _fetch_beside(self, store: pafs.FileSystem, root: str, name: str, files: str) -> None:
         """A file or a folder that stands beside the shards, unless it is here as it is there."""
         path, known, aside = (self.folder / form.format(name) for form in ("{}", ".{}.known", ".{}.partial"))
-        if known.exists() and known.read_text() == files:
+        if (
+            known.exists()
+            and known.read_text() == files
+            and all(_size(path / part.lstrip("/") if part else path) == size for part, size, _ in json.loads(files))
+        ):
             return
         for old in (path, aside):
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
@@ -174,6 +180,14 @@ class RemoteShards:
             why = (str(error).splitlines() or [""])[0]
             kind = BrokenDatasetError if isinstance(error, FileNotFoundError) else TryLaterError
             raise kind(f"{self.uri}/{name}: cannot be fetched ({why})") from None
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, -1 where there is none: folders for temporary files are tidied by others."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
 
 
 def _files(store: pafs.FileSystem, path: str) -> list[tuple[str, int, int]]:
@@ -252,12 +266,16 @@ class Pictures:
 
 
 def _walk(folder: str, seen: set[str]) -> Iterator[str]:
-    """Pictures below a folder, also where links lead; no folder twice."""
-    for entry in os.scandir(folder):
-        if entry.is_file() and entry.name.lower().endswith(PICTURES):
-            yield entry.path
-        elif entry.is_dir() and (real := os.path.realpath(entry.path)) not in seen:
-            yield from _walk(entry.path, seen | {real})
+    """Pictures below a folder, also where links lead, but for folders within themselves, and what cannot be entered."""
+    entries: list[os.DirEntry[str]] = []
+    with contextlib.suppress(OSError):
+        entries = list(os.scandir(folder))
+    for entry in entries:
+        with contextlib.suppress(OSError):  # a link to itself
+            if entry.is_file() and entry.name.lower().endswith(PICTURES):
+                yield entry.path
+            elif entry.is_dir() and (real := os.path.realpath(entry.path)) not in seen:
+                yield from _walk(entry.path, seen | {real})
 
 
 class Decoded:
@@ -273,9 +291,17 @@ class Decoded:
         if not self.path.exists():
             with explained(self.path):
                 folder.mkdir(parents=True, exist_ok=True)
+                began, failed = time.time(), folder / f".{self.path.name}.failed"
                 with Lock.wait(folder / f".{self.path.name}.lock"):
-                    if not self.path.exists():
-                        self._make(tell)
+                    if failed.exists() and failed.stat().st_mtime >= began:  # while this process waited
+                        raise ConfigError(failed.read_text())
+                    try:
+                        if not self.path.exists():
+                            self._make(tell)
+                    except TwoviewError as error:
+                        failed.write_text(str(error))
+                        raise
+                    failed.unlink(missing_ok=True)
         if self.path.stat().st_size != math.prod(self._shape):
             raise ConfigError(f"{self.path}: cut off; remove it, and it is made again")
 
@@ -301,7 +327,10 @@ class Decoded:
                 os.posix_fallocate(file.fileno(), 0, math.prod(self._shape))  # a full disk is told here, not by a signal
             values = np.memmap(aside, np.uint8, "r+", shape=self._shape)
             with ThreadPoolExecutor(os.cpu_count()) as threads:
-                for i, sample in enumerate(threads.map(self.pool.__getitem__, range(len(self.pool)))):
+                ahead = 1000  # in memory
+                pieces = (range(start, min(start + ahead, len(self.pool))) for start in range(0, len(self.pool), ahead))
+                samples = (sample for piece in pieces for sample in threads.map(self.pool.__getitem__, piece))
+                for i, sample in enumerate(samples):
                     for view, picture in enumerate((sample.a, sample.b)[: self._shape[1]]):
                         if picture is None or picture.shape != self._shape[2:]:
                             raise ConfigError(

@@ -1,5 +1,6 @@
 """A run among processes: where it is, how weights are shared out, what they agree on, how it ends."""
 
+import atexit
 import contextlib
 import gc
 import os
@@ -19,22 +20,6 @@ from ..errors import ConfigError, TwoviewError
 from .settings import PretrainConfig
 
 
-@contextlib.contextmanager
-def launched(config: PretrainConfig) -> Iterator[Fabric]:
-    """This process, or its place among those that torchrun or SLURM started; until the block ends, in all of them together."""
-    before = torch.distributed.is_available() and torch.distributed.is_initialized()
-    together = True
-    try:
-        yield make_fabric(config)
-    except Exception:  # of one process perhaps: the others may be waiting for it
-        together = False
-        raise
-    finally:
-        if together and not before and torch.distributed.is_available() and torch.distributed.is_initialized():
-            gc.collect()  # what was shared out holds on to groups
-            torch.distributed.destroy_process_group()  # threads of its would abort a process that ends before them
-
-
 def make_fabric(config: PretrainConfig) -> Fabric:
     devices, nodes = _places(os.environ)
     precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[config.precision]
@@ -48,8 +33,18 @@ def make_fabric(config: PretrainConfig) -> Fabric:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The `srun` command is available")  # one process of a login node is meant
         fabric = Fabric(devices=devices, num_nodes=nodes, precision=precision, strategy=strategy)
+    before = torch.distributed.is_available() and torch.distributed.is_initialized()
     fabric.launch()
+    if devices * nodes > 1 and not before:
+        atexit.register(_leave)
     return fabric
+
+
+def _leave() -> None:
+    """A process that ends before the threads of its group is aborted by them."""
+    gc.collect()  # what was shared out holds on to groups
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _places(known: Mapping[str, str]) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Pretraining: a plain loop over an order that follows from the seed, so that a run goes on at any step as if it had not stopped.
 
 RUN/config.json, RUN/log.jsonl (a line for each step), RUN/checkpoints/step-NNNNNNN/: model.safetensors (docs/format.md) and
-training.pt, the optimiser's state. A checkpoint appears whole or not at all. Of the series of --keep-every only the last two have
-a training.pt; without it a checkpoint is never removed.
+training.pt, the optimiser's state. A checkpoint appears whole or not at all. Those of --keep-every have a file `kept` besides: they
+lose their training.pt when two others have come, and are never removed.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ from .made import make_objective, make_optimiser, make_order
 from .masked import MaskedModel
 from .order import Order
 from .pools import Singles
-from .processes import agreed, gathered, launched, out_of_memory, part_of, stopping
+from .processes import agreed, gathered, make_fabric, out_of_memory, part_of, stopping
 from .schedule import by_cosine, learning_rate
 from .settings import PretrainConfig, Source, check_same, described
 from .unpickle import read_pickled
@@ -91,10 +91,8 @@ def pretrain(
     the last checkpoint, with the losses of a run that was never stopped. command: what --resume does again, for RUN/config.json.
     Raises ConfigError for what cannot be trained, and TwoviewError where the loss is no number.
     """
-    if fabric is None:
-        with launched(config) as fabric:
-            return pretrain(config, sources, out, fabric=fabric, reporter=reporter, command=command)
-    order, reporter = make_order(config, sources), reporter or Reporter()
+    fabric, reporter = fabric or make_fabric(config), reporter or Reporter()
+    order = make_order(config, sources)
     clock, own = Clock(), order.batch // fabric.world_size
     with out_of_memory(), stopping() as stop, closing(Run(config, order, sources, out, fabric, reporter, command)) as run:
         with closing(run.feed()) as feed:  # its processes end with it
@@ -142,6 +140,8 @@ class Run:
         self.about |= {"command": command}
         self.trouble: TwoviewError | None = None
         """What is to end the run, in all processes."""
+        self._line: dict[str, Any] | None = None
+        """Of the last step, for the log."""
         self._lock = self._journal = None
         self._boards: list[Board] = []
         try:
@@ -253,13 +253,14 @@ class Run:
             waiting=clock.share_waiting,
             foreign=foreign,
         )
+        self._line = asdict(done)
         try:
             with explained(self.out):
-                self._journal.write(json.dumps(asdict(done)) + "\n")
+                self._journal.write(json.dumps(self._line) + "\n")
                 self._journal.flush()
         except TryLaterError as error:
             self.trouble = error
-        numbers = {name: value for name, value in asdict(done).items() if name not in ("step", "steps") and value is not None}
+        numbers = {name: value for name, value in self._line.items() if name not in ("step", "steps") and value is not None}
         for board in self._boards:
             board.show(step + 1, numbers)
         self.reporter.progress(done)
@@ -299,7 +300,7 @@ class Run:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         for old in self._whole()[:-2]:
-            if self.is_kept(int(old.name[5:])):
+            if (old / "kept").exists():
                 (old / "training.pt").unlink(missing_ok=True)
             else:
                 shutil.rmtree(old)
@@ -309,7 +310,9 @@ class Run:
         folder.mkdir(parents=True)
         write_checkpoint(folder / "model.safetensors", model if self._has_form else model.encoder, seen=self.seen)
         precision = self.fabric.strategy.precision.state_dict()
-        state = {"step": step, "optimiser": optimiser, "precision": precision}
+        state = {"step": step, "optimiser": optimiser, "precision": precision, "line": self._line}
+        if self.is_kept(step):
+            (folder / "kept").touch()
         state |= {} if self._has_form else {"model": model.state_dict()}
         write_pickle(folder / "training.pt", state)
 
@@ -355,14 +358,19 @@ class Run:
     def _open_files(self) -> None:
         """Of the first process."""
         if self._is_first:
-            lines = _cut_log(self.out / "log.jsonl", self.first)
+            path = self.out / "log.jsonl"
+            lines = [line for line in _read_log(path) if line["step"] <= self.first]  # what was killed comes again
+            if self._line and (not lines or lines[-1]["step"] < self.first):  # the disk had room for a checkpoint, not for a line
+                lines.append(self._line)
+            write_whole(path, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
             self.alarms.losses += [line["loss"] for line in lines]
             self.alarms.gains.extend(line["foreign"] for line in lines if line["foreign"] is not None)
-            self._journal = (self.out / "log.jsonl").open("a")
+            self._journal = path.open("a")
             self._boards = open_boards(self.out, self.first, self.config.wandb, self.about)
+            write_whole(self.out / "config.json", json.dumps(self.about, indent=2).encode())  # what goes on is remembered
 
     def _prepare(self) -> None:
-        """Takes the folder, and writes what the run is: by the first process."""
+        """Takes the folder, if it has no other run: by the first process."""
         path = self.out / "config.json"
         if self._is_first:
             with explained(self.out):
@@ -372,11 +380,16 @@ class Run:
                     raise ConfigError(f"{self.out}: {holder(self.out / '.lock')} is at this run")
                 for left in (self.out / "checkpoints").glob(".step-*.partial"):
                     shutil.rmtree(left, ignore_errors=True)
+                known, command = _known(path)
                 if self._whole():
                     check_same(path, self.about)
                 elif found := checkpoints_of(self.out):
                     raise ConfigError(f"{found[-1]}: no training.pt in it, nor in any before, to go on from: give another --out")
-                write_whole(path, json.dumps(self.about, indent=2).encode())
+                elif any(line["step"] > known.get("save_every", math.inf) for line in _read_log(self.out / "log.jsonl")):
+                    raise ConfigError(
+                        f"{self.out}: a run's log, and its checkpoints are gone: bring them back, or give another --out"
+                    )
+                self.about["command"] = self.about["command"] or command
 
     def _whole(self) -> list[Path]:
         """Checkpoints that a run can go on from."""
@@ -385,6 +398,8 @@ class Run:
     def _take_up(self, folder: Path) -> int:
         """Model, optimiser and step of a checkpoint."""
         try:
+            with (folder / "training.pt").open("rb"):
+                pass  # no OSError is called damage
             state = read_pickled(folder / "training.pt")
             weights = load_file(folder / "model.safetensors") if self._has_form else state["model"]
             likes = self.model.state_dict()
@@ -396,16 +411,14 @@ class Run:
             self.optimiser.load_state_dict(kept)
             if state["precision"]:  # of fp16
                 self.fabric.strategy.precision.load_state_dict(state["precision"])
-        except (
-            AttributeError,
-            LookupError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-            SafetensorError,
-            OSError,
-            UnreadableError,
-        ) as error:
+            self._line = state.get("line")
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be read ({error.strerror or error})") from None
+        except torch.OutOfMemoryError:
+            raise
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError, SafetensorError, UnreadableError) as error:
+            if "allocate memory" in str(error):
+                raise
             why = (str(error).splitlines() or [type(error).__name__])[0][:200]
             raise ConfigError(f"{folder}: not a checkpoint of this run ({why}): remove it to go on from the one before") from None
         if hasattr(self.model, "progress"):
@@ -418,7 +431,9 @@ def write_pickle(path: Path, state: dict[str, Any]) -> None:
     with path.open("wb") as file:
         try:
             torch.save(state, file)
-        except RuntimeError as error:  # what torch makes of an OSError
+        except RuntimeError as error:
+            if "inline_container" not in str(error):  # what torch makes of an OSError
+                raise
             raise TryLaterError(
                 f"{path}: cannot be written; is the disk full? What is finished is kept: make room, then run the same command again"
             ) from error
@@ -426,18 +441,23 @@ def write_pickle(path: Path, state: dict[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _cut_log(path: Path, step: int) -> list[dict[str, Any]]:
-    """Leaves out what a killed run wrote after its last checkpoint, which comes again; what is left comes back."""
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    kept, found = [], []
-    for line in lines:
+def _known(path: Path) -> tuple[dict[str, Any], Any]:
+    """Configuration and command of a config.json, as far as there is one."""
+    try:
+        about = json.loads(path.read_bytes())
+        return dict(about["config"]), about.get("command")
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, None
+
+
+def _read_log(path: Path) -> list[dict[str, Any]]:
+    """Its lines, but for what a killed run left torn."""
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError, KeyError, TypeError):
             known = {"foreign": None} | json.loads(line)
-            if known["step"] <= step and isinstance(known["loss"], float):
+            if isinstance(known["step"], int) and isinstance(known["loss"], float):
                 found.append(known)
-                kept.append(line)
-    if len(kept) < len(lines):
-        write_whole(path, "".join(kept).encode())
     return found
 
 

@@ -46,6 +46,8 @@ def read_pickled(path: Path) -> Any:
     except OSError as error:
         raise UnreadableError(f"{path}: {error.strerror or 'cannot be read'}") from None
     except Exception as error:  # whatever a broken file may raise
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):
+            raise
         raise UnreadableError(f"{path}: {_why(str(error))}") from None
 
 
