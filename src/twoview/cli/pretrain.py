@@ -1,6 +1,5 @@
 """The verb pretrain."""
 
-import json
 import os
 import tempfile
 import time
@@ -105,11 +104,13 @@ def _recipe(args: Sequence[str]) -> tuple[str, "PretrainConfig"]:
 
 def _command_of(args: Sequence[str]) -> list[str]:
     """What a run was begun with, for the folder that --resume names, and other flags after it."""
+    from ..pretraining.settings import read_described
+
     out = Path(value_of(args, "--resume") or "")
     try:
-        known = json.loads((out / "config.json").read_bytes())["command"]
+        known = read_described(out / "config.json")["command"]
         before, folder = list(map(str, known["args"])), known["cwd"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise ConfigError(f"--resume {out}: no run of twoview pretrain there (its config.json)") from None
     rest, here = _without(args, "--resume"), out.resolve()
     for flag in ("--out", "--recipe", "--objective", "--vit", "--mask-ratio"):

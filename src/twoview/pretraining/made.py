@@ -45,14 +45,13 @@ def make_optimiser(model: nn.Module, config: PretrainConfig) -> torch.optim.Adam
 
 def make_order(config: PretrainConfig, sources: Sequence[Source]) -> Order:
     """Of what the sources give to each epoch. Raises ConfigError where the objective cannot take it."""
-    shares = []
+    shares, stages = [], [_stage(words) for words in config.curriculum]
+    if any(before >= after for (before, _), (after, _) in pairwise(stages)):
+        raise ConfigError("--curriculum: the shares of its stages rise")
     for source in sources:
         factor = Singles(source.pool).num_views if config.singles else 1
         if isinstance(config.model, MaskedConfig) and config.model.second_view and source.pool[0].b is None:
             raise ConfigError(f"{source.pool.seen().dataset}: single pictures, and the objective wants pairs: take --objective mae")
-        stages = [_stage(words) for words in config.curriculum]
-        if any(before >= after for (before, _), (after, _) in pairwise(stages)):
-            raise ConfigError("--curriculum: the shares of its stages rise")
         allowed = tuple((until, _allowed(source.pool, condition, factor)) for until, condition in stages)
         share = Share(size=factor * len(source.pool), weight=source.weight, allowed=allowed)
         if isinstance(source.pool, StoredPairs) and source.pool.shards:

@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -128,25 +127,22 @@ class RemoteShards:
             self.folder.mkdir(exist_ok=True)
             with Lock.wait(self.folder / ".lock"):
                 for name, files in wanted.items():
-                    self._fetch_beside(store, root, name, json.dumps(files))
+                    self._fetch_beside(store, root, name, files)
 
-    def _fetch_beside(self, store: pafs.FileSystem, root: str, name: str, files: str) -> None:
-        """A file or a folder that stands beside the shards, unless it is here as it is there."""
+    def _fetch_beside(self, store: pafs.FileSystem, root: str, name: str, files: "list[tuple[str, int, int]]") -> None:
+        """A file or a folder that stands beside the shards, unless it is here as it is there. files: as _files has them."""
         path, known, aside = (self.folder / form.format(name) for form in ("{}", ".{}.known", ".{}.partial"))
-        if (
-            known.exists()
-            and known.read_text() == files
-            and all(_size(path / part.lstrip("/") if part else path) == size for part, size, _ in json.loads(files))
-        ):
+        state = json.dumps(files)
+        if known.exists() and known.read_text() == state and all(_size(path / part) == size for part, size, _ in files):
             return
         for old in (path, aside):
             shutil.rmtree(old) if old.is_dir() else old.unlink(missing_ok=True)
-        if files != "[]":
-            if store.get_file_info(f"{root}/{name}").type == pafs.FileType.Directory:
+        if files:
+            if files[0][0]:  # of a folder
                 aside.mkdir()
             pafs.copy_files(f"{root}/{name}", str(aside), source_filesystem=store)
             aside.rename(path)
-        known.write_text(files)
+        known.write_text(state)
 
     def read(self, shard: str, offset: int, size: int) -> bytes:
         """A piece of a shard. Raises BrokenDatasetError where the store has none such."""
@@ -171,7 +167,7 @@ class RemoteShards:
         for old in sorted(path.parent.glob("part-*.tar"), key=_last_use)[: -self.keep]:
             old.unlink(missing_ok=True)
 
-    @contextmanager
+    @contextlib.contextmanager
     def _fetching(self, name: str) -> Iterator[None]:
         try:
             with explained(self.folder):
@@ -191,11 +187,12 @@ def _size(path: Path) -> int:
 
 
 def _files(store: pafs.FileSystem, path: str) -> list[tuple[str, int, int]]:
-    """Name, bytes and time of change of a file, or of those in a folder; none where there is nothing."""
+    """Bytes and time of change of the files in a folder, by their names there, or of a file, whose name is empty; none where
+    there is nothing."""
     info = store.get_file_info(path)
     inside = store.get_file_info(pafs.FileSelector(path, recursive=True)) if info.type == pafs.FileType.Directory else [info]
     files = (one for one in inside if one.type == pafs.FileType.File)
-    return sorted((one.path.removeprefix(path), one.size or 0, one.mtime_ns or 0) for one in files)
+    return sorted((one.path.removeprefix(path).lstrip("/"), one.size or 0, one.mtime_ns or 0) for one in files)
 
 
 def _store(uri: str) -> tuple[pafs.FileSystem, str]:

@@ -130,13 +130,21 @@ def _plain(value: Any) -> Any:
     return {"type": type(value).__name__} | {key: _plain(one) for key, one in vars(value).items()}
 
 
-def check_same(path: Path, config: dict[str, Any]) -> None:
-    """Raises ConfigError where a run of other settings or other data is in the folder."""
+def read_described(path: Path) -> dict[str, Any]:
+    """RUN/config.json; {} where it is none of a run."""
     try:
         known = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) and isinstance(known.get("config"), dict) else {}
+
+
+def check_same(path: Path, known: dict[str, Any], config: dict[str, Any]) -> None:
+    """Raises ConfigError where a run of other settings or other data is in the folder. known: its config.json, at `path`."""
+    try:
         before, now = known["config"], config["config"]
         data = [[(one["fingerprint"], one["weight"]) for one in found["data"]] for found in (known, config)]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         raise ConfigError(f"{path}: not the config.json of a run; give another --out") from None
     changed = [name for name in now if name not in FREE and before.get(name) != now[name]]
     if changed:

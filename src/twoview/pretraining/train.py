@@ -40,7 +40,7 @@ from .order import Order
 from .pools import Singles
 from .processes import agreed, gathered, make_fabric, out_of_memory, part_of, stopping
 from .schedule import by_cosine, learning_rate
-from .settings import PretrainConfig, Source, check_same, described
+from .settings import PretrainConfig, Source, check_same, described, read_described
 from .unpickle import read_pickled
 
 FOREIGN_EVERY = 50
@@ -380,16 +380,17 @@ class Run:
                     raise ConfigError(f"{self.out}: {holder(self.out / '.lock')} is at this run")
                 for left in (self.out / "checkpoints").glob(".step-*.partial"):
                     shutil.rmtree(left, ignore_errors=True)
-                known, command = _known(path)
+                known = read_described(path)
+                save_every = known.get("config", {}).get("save_every", math.inf)
                 if self._whole():
-                    check_same(path, self.about)
+                    check_same(path, known, self.about)
                 elif found := checkpoints_of(self.out):
                     raise ConfigError(f"{found[-1]}: no training.pt in it, nor in any before, to go on from: give another --out")
-                elif any(line["step"] > known.get("save_every", math.inf) for line in _read_log(self.out / "log.jsonl")):
+                elif any(line["step"] > save_every for line in _read_log(self.out / "log.jsonl")):
                     raise ConfigError(
                         f"{self.out}: a run's log, and its checkpoints are gone: bring them back, or give another --out"
                     )
-                self.about["command"] = self.about["command"] or command
+                self.about["command"] = self.about["command"] or known.get("command")
 
     def _whole(self) -> list[Path]:
         """Checkpoints that a run can go on from."""
@@ -439,15 +440,6 @@ def write_pickle(path: Path, state: dict[str, Any]) -> None:
             ) from error
         file.flush()
         os.fsync(file.fileno())
-
-
-def _known(path: Path) -> tuple[dict[str, Any], Any]:
-    """Configuration and command of a config.json, as far as there is one."""
-    try:
-        about = json.loads(path.read_bytes())
-        return dict(about["config"]), about.get("command")
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}, None
 
 
 def _read_log(path: Path) -> list[dict[str, Any]]:
